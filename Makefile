@@ -1,0 +1,96 @@
+# The GigaGAN workbench: `make app` opens it, `make test` checks it. Both set up .venv once and start at once after that.
+#
+#   make app    [PORT=7860] [HOST=127.0.0.1]   the app on the shipped model; prints its address
+#   make lab                                   the notebooks in JupyterLab
+#   make test                                  lint, layers, tests, notebooks (about 10 minutes on two cores)
+#   make test-long                             the tests that take minutes each
+#   make demo-models [PROFILE=cpu|cuda]        trains everything that ships, from nothing; resumes where it stopped
+#   make clean                                 removes .venv and caches; runs/ and assets/ stay
+#
+# Another Python: `make app PYTHON=python3.12`.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 7860
+PROFILE ?= cpu
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# A set-up is fresh while the requirements and the folder are the same, whatever git does to file times.
+KEY := $(shell { pwd; cat pyproject.toml constraints.txt; } | cksum | cut -d' ' -f1)
+APP_READY := $(VENV)/.ready-app-$(KEY)
+DEV_READY := $(VENV)/.ready-dev-$(KEY)
+RUN := $(PY) -m workbench.cli
+
+.PHONY: help app lab test test-long demo-models constraints clean
+
+help:
+	@sed -n '2,/^$$/p' Makefile | sed 's/^#//; s/^ //'
+
+# --- set-up ------------------------------------------------------------------------------------------------
+
+# $(1): what to install, $(2): the stamp it leaves
+define install
+	started=$$SECONDS
+	if ! command -v "$(PYTHON)" >/dev/null; then
+	  echo "error: there is no $(PYTHON). Install Python 3.11 or newer: sudo apt-get install python3 python3-venv" >&2; exit 2
+	fi
+	if ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 or newer is needed. Choose another: make $@ PYTHON=python3.12" >&2
+	  exit 2
+	fi
+	if ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then
+	  echo "error: $(PYTHON) cannot make environments: python3-venv is missing. Install it: sudo apt-get install python3-venv" >&2
+	  exit 2
+	fi
+	if ! "$(PY)" -m pip --version >/dev/null 2>&1; then "$(PYTHON)" -m venv --clear "$(VENV)"; fi
+	echo "Setting up $(VENV) with $$($(PY) -V): some GB once, minutes on a warm package cache. Log: $(VENV)/install.log"
+	if ! "$(PY)" -m pip install --no-compile --disable-pip-version-check --progress-bar off -c constraints.txt -e "$(1)" \
+	    > "$(VENV)/install.log" 2>&1; then
+	  tail -n 15 "$(VENV)/install.log" >&2
+	  echo "error: the installation stopped; the whole log is $(VENV)/install.log. Mend the cause named above (network," \
+	    "disk space: df -h .) and run the same command again: it goes on from what is there." >&2
+	  exit 2
+	fi
+	rm -f $(VENV)/.ready-*
+	touch $(2)
+	echo "Set up in $$((SECONDS - started)) s."
+endef
+
+$(APP_READY):
+	@$(call install,.,$@)
+
+$(DEV_READY):
+	@$(call install,.[dev],$@ $(APP_READY))
+
+# --- commands ----------------------------------------------------------------------------------------------
+
+app: $(APP_READY)
+	@exec $(RUN) app --host $(HOST) --port $(PORT)
+
+lab: $(APP_READY)
+	@exec $(PY) -m jupyterlab --notebook-dir=notebooks --ip=$(HOST) --LabApp.collaborative=False
+
+test: $(DEV_READY)
+	@if ! $(PY) -c 'import sys; from workbench.doctor import find_chromium; sys.exit(find_chromium() is None)'; then
+	  echo "NOTE: no chromium here: the browser tests will be SKIPPED. To run them: sudo apt-get install chromium" >&2
+	fi
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
+	$(PY) -m pytest -m "not long" --nbval-lax --nbval-current-env tests notebooks
+
+test-long: $(DEV_READY)
+	@$(PY) -m pytest -m long tests
+
+constraints: $(DEV_READY)
+	@$(PY) tests/house/requirements.py > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean:
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache *.egg-info build
+	find workbench tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
