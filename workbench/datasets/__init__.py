@@ -1,0 +1,1 @@
+"""Pictures to train on: Shepherd World, its captions, folders and batches."""

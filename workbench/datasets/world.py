@@ -1,0 +1,273 @@
+"""Shepherd World: a ray-marched German shepherd with known coat, pose, scene, light and view; picture i of seed s is fixed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.datasets import world_coat, world_light, world_scenes
+from workbench.datasets.sdf import Field, march
+from workbench.datasets.world_shapes import head_frame, shepherd
+from workbench.errors import WorkbenchError
+
+COATS = ("black-and-tan", "sable", "black", "white", "red")
+POSES = ("standing", "sitting", "lying")
+SCENES = ("park", "city", "snow", "beach", "studio")
+LIGHTS = ("day", "sunset", "night")
+CHOICES = {"coat": COATS, "pose": POSES, "scene": SCENES, "light": LIGHTS}
+RANGES = {
+    "azimuth_deg": (-180.0, 180.0), "distance": (1.8, 4.5), "x": (-0.5, 0.5), "y": (-0.3, 0.3), "size": (0.7, 1.3),
+    "head_yaw_deg": (-60.0, 60.0), "head_pitch_deg": (-30.0, 30.0), "tail_deg": (0.0, 60.0), "tongue": (0.0, 1.0),
+    "stance": (-1.0, 1.0), "build": (0.85, 1.15), "light_deg": (-120.0, 120.0),
+}
+CAMERA_HEIGHT, HALF_VIEW, HORIZON = 0.70, 0.30, 0.20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """Everything a picture shows; a bad value raises WorkbenchError.
+
+    azimuth_deg: 0 looks at the viewer, 90 to the right of the picture, -90 to the left. distance: camera to dog, metres.
+    x, y: shift in the frame, in half pictures (right, up). size: scale of the dog. stance: -1..1, stride and side
+    of the tail. build: depth of the chest. light_deg: side the light comes from (90: right). scenery: seed of the backdrop.
+    """
+
+    coat: str
+    pose: str
+    scene: str
+    light: str
+    azimuth_deg: float = 70.0
+    distance: float = 2.6
+    x: float = 0.0
+    y: float = 0.0
+    size: float = 1.0
+    head_yaw_deg: float = 0.0
+    head_pitch_deg: float = 0.0
+    tail_deg: float = 15.0
+    tongue: float = 0.0
+    stance: float = 0.5
+    build: float = 1.0
+    light_deg: float = 45.0
+    scenery: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise WorkbenchError(f"{name} {getattr(self, name)!r} is not in Shepherd World; choose one of {', '.join(choices)}.")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise WorkbenchError(f"{name} is {value!r}; give a number from {low:g} to {high:g}.")
+        if isinstance(self.scenery, bool) or not isinstance(self.scenery, int) or not 0 <= self.scenery < 2**31:
+            raise WorkbenchError(f"scenery is {self.scenery!r}; give a whole number from 0 to 2147483647.")
+
+
+def draw_factors(seed: int, index: int, **fixed) -> Factors:
+    """Factors of picture `index` of `seed`. Each field has its own number, so `fixed` ones leave the others alone."""
+    for name, value in (("seed", seed), ("index", index)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise WorkbenchError(f"{name} is {value!r}; give a whole number from 0 to 2**63 - 1.")
+    unknown = sorted(set(fixed) - {field.name for field in fields(Factors)})
+    if unknown:
+        known = ", ".join(field.name for field in fields(Factors))
+        raise WorkbenchError(f"Shepherd World has no factor {unknown[0]!r}; it has {known}.")
+    u = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index]))).random(24).tolist()
+
+    def between(k: int, low: float, high: float) -> float:
+        return low + (high - low) * u[k]
+
+    def bell(k: int, width: float) -> float:
+        return width * (u[k] + u[k + 1] - 1)
+
+    broad = between(4, 0, 180) if u[5] < 0.12 else 75 + 55 * (u[4] + u[23] - 1)
+    drawn = {
+        **{name: choices[int(u[k] * len(choices))] for k, (name, choices) in enumerate(CHOICES.items())},
+        "azimuth_deg": broad * (1 if u[6] < 0.5 else -1), "distance": between(7, 2.35, 3.05), "x": bell(8, 0.16),
+        "y": between(10, -0.06, 0.06), "size": between(11, 0.92, 1.08), "head_yaw_deg": bell(12, 40),
+        "head_pitch_deg": between(14, -14, 14), "tail_deg": between(15, 0, 45),
+        "tongue": 0.0 if u[16] < 0.5 else 2 * u[16] - 1, "stance": between(17, -1, 1), "build": between(18, 0.94, 1.05),
+        "light_deg": between(19, 35, 75) * (1 if u[20] < 0.5 else -1), "scenery": int(u[21] * 2**31),
+    }
+    return Factors(**{**drawn, **fixed})
+
+
+def mirrored(factors: Factors) -> Factors:
+    """The factors whose dog is the mirror image; the scenery stays as it is."""
+    return replace(factors, azimuth_deg=-factors.azimuth_deg, x=-factors.x, head_yaw_deg=-factors.head_yaw_deg,
+                   stance=-factors.stance, light_deg=-factors.light_deg)
+
+
+class _Shot:
+    """One picture's camera, rays and dog. Rays are [3, S*S], in the camera's frame (x right, y up, z to the camera)."""
+
+    def __init__(self, factors: Factors, samples: int, device) -> None:
+        self.factors, self.samples, self.device = factors, samples, device
+        self.horizon = HORIZON + factors.y
+        self.field = shepherd(factors, device)
+        turn = math.radians(factors.azimuth_deg)
+        forward = (math.sin(turn), 0.0, math.cos(turn))
+        right = (-math.cos(turn), 0.0, math.sin(turn))
+        self.to_dog = torch.tensor([forward, (0.0, 1.0, 0.0), right], device=device)
+        self.place = torch.tensor([factors.x * HALF_VIEW * factors.distance, 0.0, 0.0], device=device)
+        camera = torch.tensor([0.0, CAMERA_HEIGHT, factors.distance], device=device)
+        self.camera = self.to_dog @ (camera - self.place) / factors.size
+        self.light = world_light.LIGHTS[factors.light]
+        self.sun = self.to_dog @ torch.tensor(world_light.direction(self.light, factors.light_deg), device=device)
+
+    def plane(self, samples: int) -> tuple[Tensor, Tensor]:
+        """u and v [samples, samples] of sample centres."""
+        centre = (torch.arange(samples, device=self.device, dtype=torch.float32) + 0.5) * (2 / samples) - 1
+        v, u = torch.meshgrid(-centre, centre, indexing="ij")
+        return u, v
+
+    def rays(self, u: Tensor, v: Tensor) -> Tensor:
+        """Unit directions [3, R] in the dog's frame for picture places u, v [R]."""
+        ray = torch.stack([u * HALF_VIEW, (v - self.horizon) * HALF_VIEW, -torch.ones_like(u)])
+        return self.to_dog @ (ray / ray.norm(dim=0))
+
+
+def _box(field: Field, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays enter and leave the dog's bounding box; start >= end is a miss. origin [3] or [3, R]."""
+    base = origin if origin.dim() == 2 else origin[:, None]
+    inverse = 1 / torch.where(direction.abs() < 1e-9, torch.full_like(direction, 1e-9), direction)
+    first, second = (field.low[:, None] - base) * inverse, (field.high[:, None] - base) * inverse
+    return torch.minimum(first, second).amax(0).clamp_min(0), torch.maximum(first, second).amin(0)
+
+
+def _hits(shot: _Shot) -> Tensor:
+    """Distance along each ray to the dog [S*S], inf for a miss: first one cone per block of rays, then each ray."""
+    samples, field = shot.samples, shot.field
+    block = max(1, samples // 32)
+    coarse = -(-samples // block)
+    width = 2 * block / samples
+    centre = -1 + (torch.arange(coarse, device=shot.device) + 0.5) * width
+    v, u = torch.meshgrid(-centre, centre, indexing="ij")
+    ray = shot.rays(u.reshape(-1), v.reshape(-1))
+    start, end = _box(field, shot.camera, ray)
+    spread = 0.75 * width * HALF_VIEW
+    begin, stop = torch.full_like(start, torch.inf), end + 0.1
+    margin = 0.15
+    live = torch.nonzero(start - margin < end + margin)[:, 0]
+    t = (start[live] - margin).clamp_min(0)
+    for _ in range(28):
+        distance = field.distance(shot.camera[:, None] + t * ray[:, live])
+        reach = spread * t
+        touch = distance < reach
+        begin[live[touch]] = t[touch]
+        keep = torch.nonzero(~touch & (t < stop[live] + margin))[:, 0]
+        live, t = live[keep], (t + 0.9 * (distance - 0.5 * reach).clamp_min(0.004))[keep]
+        if live.numel() == 0:
+            break
+    begin[live] = t
+    grid = begin.view(coarse, coarse)
+    grid = grid.repeat_interleave(block, 0).repeat_interleave(block, 1)[:samples, :samples].reshape(-1)
+    start = (grid * (1 - spread) - 0.01).clamp_min(0)
+    u, v = shot.plane(samples)
+    ray = shot.rays(u.reshape(-1), v.reshape(-1))
+    end = torch.where(torch.isfinite(grid), torch.full_like(grid, float(shot.camera.norm()) + 1.5), start - 1)
+    return march(field, shot.camera, ray, start, end, steps=22, precision=0.0012)
+
+
+def _shadow(field: Field, points: Tensor, sun: Tensor, *, steps: int, start: float, sharp: float) -> Tensor:
+    """Light that reaches points [3, R] from the direction sun [3], 0..1 [R], soft."""
+    direction = sun[:, None].expand_as(points)
+    first, last = _box(field, points, direction)
+    lit = torch.ones_like(first)
+    live = torch.nonzero(last > first)[:, 0]
+    t = first[live].clamp_min(start)
+    for _ in range(steps):
+        if live.numel() == 0:
+            break
+        distance = field.nearest(points[:, live] + sun[:, None] * t)
+        lit[live] = torch.minimum(lit[live], (0.5 + 0.5 * sharp * distance / t.clamp_min(0.05)).clamp(0, 1))
+        t = t + distance.clamp(0.025, 0.25)
+        keep = torch.nonzero((t < last[live]) & (lit[live] > 0))[:, 0]
+        live, t = live[keep], t[keep]
+    return lit * lit * (3 - 2 * lit)
+
+
+def _ground_light(shot: _Shot, resolution: int) -> Tensor:
+    """How much of the light the dog leaves to the ground [R, R], 0..1: cast shadow and contact shadow."""
+    u, v = shot.plane(resolution)
+    ray = shot.rays(u.reshape(-1), v.reshape(-1))
+    t = shot.camera[1] / (-ray[1]).clamp_min(1e-6)
+    points = shot.camera[:, None] + t * ray
+    near = torch.nonzero((ray[1] < -1e-4) & (points[[0, 2]].square().sum(0) < 4.0))[:, 0]
+    light = torch.ones_like(t)
+    points = points[:, near]
+    light[near] = 1 - shot.light.shade * (1 - _shadow(shot.field, points, shot.sun, steps=9, start=0.02, sharp=9))
+    low, high = shot.field.low[:, None] - 0.15, shot.field.high[:, None] + 0.15
+    close = torch.nonzero(((points > low) & (points < high))[[0, 2]].all(0))[:, 0]
+    gap = shot.field.distance(points[:, close]).clamp_min(0)
+    light[near[close]] *= 1 - 0.62 * torch.exp(-gap / 0.055)
+    return light.view(1, 1, resolution, resolution)
+
+
+def _dog(shot: _Shot, t: Tensor, ray: Tensor) -> Tensor:
+    """Colour [3, R] of the dog where rays hit it."""
+    factors, field, light = shot.factors, shot.field, shot.light
+    points = shot.camera[:, None] + t * ray
+    surface = field.surface(points)
+    normal = surface["normal"]
+    place, turn = head_frame(factors)
+    head = torch.tensor(turn.T, dtype=torch.float32, device=t.device) @ (
+        points - torch.tensor(place, dtype=torch.float32, device=t.device)[:, None])
+    colour = world_coat.albedo(factors.coat, surface, points, head, factors.tongue)
+    facing = shot.sun @ normal
+    lit = _shadow(field, points + 0.03 * normal, shot.sun, steps=5, start=0.02, sharp=7)
+    key = ((facing + 0.25) / 1.25).clamp(0, 1) * (0.25 + 0.75 * lit)
+    open_near = (field.nearest(points + 0.06 * normal) / 0.06).clamp(0.15, 1)
+    low = (points[1] / 0.25).clamp(0, 1)
+    occlusion = (0.35 + 0.65 * open_near) * (0.72 + 0.28 * low)
+    edge = (1 + (normal * ray).sum(0)).clamp(0, 1).pow(3)
+
+    def rgb(value) -> Tensor:
+        return torch.tensor(value, device=t.device)[:, None]
+
+    shade = rgb(light.key) * key + world_light.ambient(light, normal[1]) * occlusion
+    rim = rgb(light.rim) * edge * (0.3 + 0.7 * (0.5 + 0.5 * normal[1])) * occlusion
+    half = shot.sun[:, None] - ray
+    gloss = ((normal * half).sum(0) / half.norm(dim=0)).clamp(0, 1).pow(14) * lit
+    return colour * shade + rim * (0.35 + 0.65 * colour.mean(0)) + 0.055 * rgb(light.key) * gloss
+
+
+def _picture(factors: Factors, resolution: int, supersample: int, device) -> Tensor:
+    samples = resolution * supersample
+    shot = _Shot(factors, samples, device)
+    u, v = shot.plane(samples)
+    rise = v - shot.horizon
+    depth = CAMERA_HEIGHT / (-rise * HALF_VIEW).clamp_min(0.01)
+    sun_u = 0.62 * factors.light_deg / 75
+    numbers = np.random.default_rng(factors.scenery).random(64)
+    view = world_scenes.View(u=u, rise=rise, ground_x=u * HALF_VIEW * depth, depth=depth, light=shot.light,
+                             light_name=factors.light, sun_u=sun_u, numbers=numbers)
+    picture = world_scenes.SCENES[factors.scene](view)
+    ground = F.interpolate(_ground_light(shot, resolution), scale_factor=supersample, mode="bilinear", align_corners=False)
+    picture = picture * ground[0]
+    t = _hits(shot)
+    hit = torch.nonzero(torch.isfinite(t))[:, 0]
+    ray = shot.rays(u.reshape(-1)[hit], v.reshape(-1)[hit])
+    flat = picture.reshape(3, -1)
+    flat[:, hit] = _dog(shot, t[hit], ray)
+    picture = flat.view(3, samples, samples)
+    if factors.scene == "snow":
+        picture = world_scenes.snowfall(picture, u, v, numbers, factors.light)
+    picture = F.avg_pool2d(picture[None], supersample)[0] if supersample > 1 else picture
+    return world_light.display(picture) * 2 - 1
+
+
+@torch.no_grad()
+def render(factors: Sequence[Factors], resolution: int = 64, *, supersample: int = 2, device="cpu") -> Tensor:
+    """Pictures [N, 3, H, W] in [-1, 1]; each depends on its own factors alone."""
+    if not 16 <= resolution <= 2048 or not 1 <= supersample <= 8:
+        raise WorkbenchError(f"resolution {resolution} with supersample {supersample} cannot be drawn; "
+                             "give a resolution from 16 to 2048 and a supersample from 1 to 8.")
+    if len(factors) == 0:
+        return torch.empty(0, 3, resolution, resolution, device=device)
+    return torch.stack([_picture(f, resolution, supersample, device) for f in factors])
