@@ -1,4 +1,4 @@
-"""`workbench doctor`: what this machine has, what will run where, and one line that mends each missing thing."""
+"""`workbench doctor`: what this machine has, what will run where, and what mends each missing thing."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of the report. state: "ok", "note" (works, with less) or "missing"; fix: the line that mends it."""
+    """One line of the report. state: "ok", "note" (works, with less) or "missing"; fix: what mends it."""
 
     topic: str
     text: str

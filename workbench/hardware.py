@@ -1,11 +1,11 @@
 """What this machine can do: device, precision, memory format, threads.
 
-Precision is measured, not guessed. bf16 convolutions run 3 to 10 times faster than fp32 on a CPU with AMX or AVX512-BF16
-and some 50 times slower on one with AVX2 alone, where they fall to reference kernels; no flag tells the two apart as
-reliably as a second of timing.
+Precision is measured, not guessed. bf16 convolutions run some times faster than fp32 on a CPU with AMX or
+AVX512-BF16 and some 50 times slower on one with AVX2 alone, where they fall to reference kernels; no flag
+tells the two apart as reliably as a second of timing.
 
-bf16 likes channel counts that are multiples of 32, and convolutions on CPU and CUDA want channels_last: keep both in mind
-when a preset is sized (:func:`memory_format`).
+bf16 likes channel counts that are multiples of 32, and convolutions on CPU and CUDA want channels_last
+(:func:`memory_format`): keep both in mind when a preset is sized.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from workbench.errors import WorkbenchError
 PRECISIONS = ("bf16", "fp32")
 # Below this gain bf16 is not worth its rounding.
 BF16_GAIN = 1.2
-# (batch, channels in and out, side): a wide early layer and a narrow late one of a 64 px generator or discriminator.
+# (batch, channels in and out, side): a wide early layer and a narrow late one of a 64 px network.
 SHAPES = ((16, 128, 16), (16, 64, 32))
 
 Timer = Callable[[str, str, float], float]
@@ -36,9 +36,9 @@ Timer = Callable[[str, str, float], float]
 class Machine:
     """A machine as training and sampling see it.
 
-    device: torch device name. precision: "bf16" or "fp32". cores: those this process may use. memory_gib: main memory that
-    this process may use. conv_gflops: measured 10⁹ operations a second of a 3×3 convolution, forward and backward, by
-    precision (empty where nothing was timed). reason: why this precision, in a sentence.
+    device: torch device name. precision: "bf16" or "fp32". cores, memory_gib: what this process may use.
+    conv_gflops: measured 10⁹ operations a second of 3×3 convolutions, forward and backward, by precision (empty
+    where nothing was timed). reason: why this precision, in a sentence.
     """
 
     device: str
@@ -58,8 +58,8 @@ class Machine:
 def probe(device: str | None = None, *, quick: bool = True, timer: Timer | None = None) -> Machine:
     """Measure this machine (about a second; five where quick is False) and choose a precision by it.
 
-    device: "cpu", "cuda", "cuda:1", "mps" or None for the best there is. timer(device, precision, seconds) -> GFLOP/s replaces
-    the measurement, for tests; without it the answer is kept for the life of the process.
+    device: "cpu", "cuda", "cuda:1", "mps" or None for the best there is. timer(device, precision, seconds) ->
+    GFLOP/s replaces the measurement, for tests; without it the answer is kept for the life of the process.
     Raises WorkbenchError when the device is not there.
     """
     chosen = choose_device(device)
@@ -92,7 +92,7 @@ def choose_device(device: str | None = None) -> str:
 
 
 def autocast(device: str | torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Context for forward passes: bf16 autocast, or nothing for fp32. Losses, penalties and EMA stay outside it."""
+    """Context for forward passes: bf16 autocast, or nothing for fp32. Losses stay outside it."""
     _check_precision(precision)
     if precision == "fp32":
         return contextlib.nullcontext()
@@ -100,12 +100,12 @@ def autocast(device: str | torch.device, precision: str) -> contextlib.AbstractC
 
 
 def memory_format(device: str | torch.device) -> torch.memory_format:
-    """The layout in which convolutions are fastest: channels_last on CPU and CUDA, the plain one elsewhere."""
+    """The layout in which convolutions are fastest: channels_last on CPU and CUDA, else the plain one."""
     return torch.channels_last if torch.device(device).type in ("cpu", "cuda") else torch.contiguous_format
 
 
 def set_threads(count: int | None = None) -> int:
-    """Let torch use `count` cores (all that this process may use when None; OMP_NUM_THREADS goes first). Returns the count."""
+    """Let torch use `count` cores, and return the count. None: OMP_NUM_THREADS, else all that we may use."""
     if count is None:
         asked = os.environ.get("OMP_NUM_THREADS", "")
         count = int(asked) if asked.isdigit() and int(asked) > 0 else usable_cores()
@@ -136,7 +136,7 @@ def usable_memory_gib() -> float:
 def time_convolution(device: str, precision: str, seconds: float) -> float:
     """GFLOP/s of 3×3 convolutions, forward and backward, in channels_last, at SHAPES; about `seconds` long.
 
-    The slowest machine does each shape once: a first pass that is over time already counts as the measurement.
+    The slowest machine does each shape once: a first pass that is over time already is the measurement.
     """
     flops = elapsed = 0.0
     for batch, channels, side in SHAPES:
