@@ -1,0 +1,1 @@
+"""Training: losses and steps, the loop around them, and what a run leaves behind (config, history, checkpoints, grids)."""
