@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from workbench.datasets import world_coat, world_light, world_scenes
 from workbench.datasets.sdf import Field, march
-from workbench.datasets.world_shapes import head_frame, shepherd
+from workbench.datasets.world_shapes import HEAD_SIZE, head_frame, shepherd
 from workbench.errors import WorkbenchError
 
 COATS = ("black-and-tan", "sable", "black", "white", "red")
@@ -91,7 +91,7 @@ def draw_factors(seed: int, index: int, **fixed) -> Factors:
         "azimuth_deg": broad * (1 if u[6] < 0.5 else -1), "distance": between(7, 2.35, 3.05), "x": bell(8, 0.16),
         "y": between(10, -0.06, 0.06), "size": between(11, 0.92, 1.08), "head_yaw_deg": bell(12, 40),
         "head_pitch_deg": between(14, -14, 14), "tail_deg": between(15, 0, 45),
-        "tongue": 0.0 if u[16] < 0.5 else 2 * u[16] - 1, "stance": between(17, -1, 1), "build": between(18, 0.94, 1.05),
+        "tongue": 0.0 if u[16] < 0.5 else 2 * u[16] - 1, "stance": between(17, 0.45, 1) * (1 if u[22] < 0.5 else -1), "build": between(18, 0.94, 1.05),
         "light_deg": between(19, 35, 75) * (1 if u[20] < 0.5 else -1), "scenery": int(u[21] * 2**31),
     }
     return Factors(**{**drawn, **fixed})
@@ -114,11 +114,19 @@ class _Shot:
         forward = (math.sin(turn), 0.0, math.cos(turn))
         right = (-math.cos(turn), 0.0, math.sin(turn))
         self.to_dog = torch.tensor([forward, (0.0, 1.0, 0.0), right], device=device)
-        self.place = torch.tensor([factors.x * HALF_VIEW * factors.distance, 0.0, 0.0], device=device)
+        shift = factors.x * HALF_VIEW * factors.distance - factors.size * self._middle(self.field, forward[0], right[0])
+        self.place = torch.tensor([shift, 0.0, 0.0], dtype=torch.float32, device=device)
         camera = torch.tensor([0.0, CAMERA_HEIGHT, factors.distance], device=device)
         self.camera = self.to_dog @ (camera - self.place) / factors.size
         self.light = world_light.LIGHTS[factors.light]
         self.sun = self.to_dog @ torch.tensor(world_light.direction(self.light, factors.light_deg), device=device)
+
+    @staticmethod
+    def _middle(field: Field, forward: float, right: float) -> float:
+        """Sideways middle of the dog in the camera's frame, so that head and tail are equally far from the margins."""
+        places = [(c[0] * forward + c[2] * right, r) for cone in field.cones
+                  for c, r in ((cone.a, cone.ra), (cone.b, cone.rb))]
+        return float(0.5 * (min(x - r for x, r in places) + max(x + r for x, r in places)))
 
     def plane(self, samples: int) -> tuple[Tensor, Tensor]:
         """u and v [samples, samples] of sample centres."""
@@ -171,7 +179,7 @@ def _hits(shot: _Shot) -> Tensor:
     u, v = shot.plane(samples)
     ray = shot.rays(u.reshape(-1), v.reshape(-1))
     end = torch.where(torch.isfinite(grid), torch.full_like(grid, float(shot.camera.norm()) + 1.5), start - 1)
-    return march(field, shot.camera, ray, start, end, steps=22, precision=0.0012)
+    return march(field, shot.camera, ray, start, end, steps=48, precision=0.0012)
 
 
 def _shadow(field: Field, points: Tensor, sun: Tensor, *, steps: int, start: float, sharp: float) -> Tensor:
@@ -217,7 +225,7 @@ def _dog(shot: _Shot, t: Tensor, ray: Tensor) -> Tensor:
     normal = surface["normal"]
     place, turn = head_frame(factors)
     head = torch.tensor(turn.T, dtype=torch.float32, device=t.device) @ (
-        points - torch.tensor(place, dtype=torch.float32, device=t.device)[:, None])
+        points - torch.tensor(place, dtype=torch.float32, device=t.device)[:, None]) / HEAD_SIZE
     colour = world_coat.albedo(factors.coat, surface, points, head, factors.tongue)
     facing = shot.sun @ normal
     lit = _shadow(field, points + 0.03 * normal, shot.sun, steps=5, start=0.02, sharp=7)
@@ -233,8 +241,8 @@ def _dog(shot: _Shot, t: Tensor, ray: Tensor) -> Tensor:
     shade = rgb(light.key) * key + world_light.ambient(light, normal[1]) * occlusion
     rim = rgb(light.rim) * edge * (0.3 + 0.7 * (0.5 + 0.5 * normal[1])) * occlusion
     half = shot.sun[:, None] - ray
-    gloss = ((normal * half).sum(0) / half.norm(dim=0)).clamp(0, 1).pow(14) * lit
-    return colour * shade + rim * (0.35 + 0.65 * colour.mean(0)) + 0.055 * rgb(light.key) * gloss
+    gloss = ((normal * half).sum(0) / half.norm(dim=0)).clamp(0, 1).pow(9) * lit
+    return colour * shade + rim * (0.35 + 0.65 * colour.mean(0)) + 0.035 * rgb(light.key) * gloss
 
 
 def _picture(factors: Factors, resolution: int, supersample: int, device) -> Tensor:
@@ -250,14 +258,14 @@ def _picture(factors: Factors, resolution: int, supersample: int, device) -> Ten
     picture = world_scenes.SCENES[factors.scene](view)
     ground = F.interpolate(_ground_light(shot, resolution), scale_factor=supersample, mode="bilinear", align_corners=False)
     picture = picture * ground[0]
+    if factors.scene == "snow":
+        picture = world_scenes.snowfall(picture, u, v, numbers, factors.light)
     t = _hits(shot)
     hit = torch.nonzero(torch.isfinite(t))[:, 0]
     ray = shot.rays(u.reshape(-1)[hit], v.reshape(-1)[hit])
     flat = picture.reshape(3, -1)
     flat[:, hit] = _dog(shot, t[hit], ray)
     picture = flat.view(3, samples, samples)
-    if factors.scene == "snow":
-        picture = world_scenes.snowfall(picture, u, v, numbers, factors.light)
     picture = F.avg_pool2d(picture[None], supersample)[0] if supersample > 1 else picture
     return world_light.display(picture) * 2 - 1
 

@@ -27,16 +27,16 @@ class Coat:
 
 
 COATS = {
-    "black-and-tan": Coat(base=linear(0.80, 0.52, 0.25), saddle=linear(0.12, 0.105, 0.10), pale=linear(0.86, 0.64, 0.38),
+    "black-and-tan": Coat(base=linear(0.78, 0.55, 0.30), saddle=linear(0.12, 0.105, 0.10), pale=linear(0.84, 0.66, 0.43),
                           mask=linear(0.13, 0.11, 0.10), edge=-0.12, width=0.22),
-    "sable": Coat(base=linear(0.60, 0.54, 0.45), saddle=linear(0.31, 0.285, 0.26), pale=linear(0.74, 0.69, 0.60),
-                  mask=linear(0.20, 0.185, 0.175), edge=0.1, width=1.3),
-    "black": Coat(base=linear(0.125, 0.125, 0.14), saddle=linear(0.105, 0.105, 0.12), pale=linear(0.15, 0.145, 0.15),
+    "sable": Coat(base=linear(0.56, 0.53, 0.485), saddle=linear(0.225, 0.22, 0.22), pale=linear(0.80, 0.765, 0.70),
+                  mask=linear(0.20, 0.185, 0.175), edge=0.15, width=1.15),
+    "black": Coat(base=linear(0.105, 0.112, 0.135), saddle=linear(0.09, 0.097, 0.12), pale=linear(0.125, 0.128, 0.145),
                   mask=linear(0.11, 0.11, 0.12), inner_ear=linear(0.24, 0.2, 0.2)),
-    "white": Coat(base=linear(0.93, 0.915, 0.88), saddle=linear(0.94, 0.92, 0.87), pale=linear(0.94, 0.93, 0.91),
+    "white": Coat(base=linear(0.90, 0.885, 0.85), saddle=linear(0.90, 0.88, 0.83), pale=linear(0.92, 0.91, 0.89),
                   mask=linear(0.91, 0.89, 0.85), inner_ear=linear(0.88, 0.66, 0.60)),
-    "red": Coat(base=linear(0.69, 0.27, 0.10), saddle=linear(0.62, 0.22, 0.075), pale=linear(0.76, 0.36, 0.16),
-                mask=linear(0.55, 0.20, 0.08), width=0.8, inner_ear=linear(0.62, 0.36, 0.28)),
+    "red": Coat(base=linear(0.64, 0.285, 0.13), saddle=linear(0.54, 0.215, 0.09), pale=linear(0.74, 0.40, 0.21),
+                mask=linear(0.46, 0.18, 0.08), width=0.9, inner_ear=linear(0.62, 0.36, 0.28)),
 }
 NOSE, EYE, TONGUE = linear(0.09, 0.08, 0.085), linear(0.10, 0.06, 0.04), linear(0.88, 0.42, 0.42)
 
@@ -63,19 +63,19 @@ def albedo(coat_name: str, surface: dict[str, Tensor], points: Tensor, head: Ten
     hx, hy, hz = head
     on_head = _step(hx, -0.12, -0.06) * _step(hy, -0.13, -0.10)
     muzzle = _step(hx - 0.35 * (hy + 0.02).clamp_min(-0.03), 0.055, 0.10) * on_head
-    brow = _step(0.045 - ((hx - 0.052).square() + (hy - 0.026).square()).sqrt(), 0, 0.02) * _step(hx, 0.02, 0.04)
-    colour = _mix(colour, coat.mask, torch.maximum(muzzle, 0.75 * brow))
-    ear = _step(hy, 0.085, 0.10) * on_head
+    brow = _step(0.030 - ((hx - 0.062).square() + (hy - 0.026).square()).sqrt(), 0, 0.02) * _step(hx, 0.02, 0.04)
+    colour = _mix(colour, coat.mask, torch.maximum(muzzle, 0.6 * brow))
+    ear = _step(hy, 0.075, 0.09) * on_head
     colour = _mix(colour, coat.mask, 0.8 * ear)
-    inner = ear * _step(hx + 0.028, 0.004, 0.012) * _step(hy, 0.09, 0.11) * (1 - _step(hy, 0.15, 0.175))
+    inner = ear * _step(hx + 0.028, 0.004, 0.012) * _step(hy, 0.085, 0.10) * (1 - _step(hy, 0.13, 0.155))
     colour = _mix(colour, coat.inner_ear, 0.85 * inner)
     if tongue > 0.05:
         lolling = _step(-hy, 0.068, 0.074) * _step(hx, 0.11, 0.125) * (1 - _step(hz.abs(), 0.022, 0.026))
         colour = _mix(colour, TONGUE, lolling)
     for right in (-1, 1):
-        gap = ((hx - 0.062).square() + (hy - 0.022).square() + (hz - 0.041 * right).square()).sqrt()
+        gap = ((hx - 0.062).square() + (hy - 0.022).square() + (hz - 0.043 * right).square()).sqrt()
         if coat_name == "black":
-            colour = _mix(colour, linear(0.55, 0.36, 0.16), 1 - _step(gap, 0.017, 0.021))
-        colour = _mix(colour, EYE, 1 - _step(gap, 0.012, 0.016))
+            colour = _mix(colour, linear(0.55, 0.36, 0.16), 1 - _step(gap, 0.020, 0.025))
+        colour = _mix(colour, EYE, 1 - _step(gap, 0.014, 0.018))
     nose = ((hx - 0.212).square() + (hy + 0.004).square() + hz.square()).sqrt()
     return _mix(colour, NOSE, 1 - _step(nose, 0.022, 0.028))

@@ -30,13 +30,13 @@ def linear(*rgb: float) -> tuple[float, ...]:
 
 
 LIGHTS = {
-    "day": Light(elevation=52, key=(1.12, 1.06, 0.94), sky=(0.50, 0.56, 0.66), bounce=(0.26, 0.25, 0.22),
+    "day": Light(elevation=52, key=(0.98, 0.93, 0.83), sky=(0.38, 0.42, 0.49), bounce=(0.17, 0.165, 0.15),
                  rim=(0.10, 0.11, 0.12), top=linear(0.33, 0.58, 0.90), low=linear(0.80, 0.90, 0.97),
                  backdrop=linear(0.74, 0.78, 0.82), shade=0.62),
-    "sunset": Light(elevation=27, key=(1.45, 0.80, 0.36), sky=(0.42, 0.29, 0.33), bounce=(0.26, 0.17, 0.12),
-                    rim=(0.55, 0.25, 0.08), top=linear(0.42, 0.35, 0.58), low=linear(1.0, 0.66, 0.34),
-                    backdrop=linear(0.86, 0.55, 0.36), shade=0.58),
-    "night": Light(elevation=48, key=(0.24, 0.32, 0.52), sky=(0.062, 0.085, 0.165), bounce=(0.030, 0.036, 0.060),
+    "sunset": Light(elevation=27, key=(1.28, 0.80, 0.45), sky=(0.42, 0.29, 0.33), bounce=(0.26, 0.17, 0.12),
+                    rim=(0.30, 0.16, 0.07), top=linear(0.42, 0.35, 0.58), low=linear(1.0, 0.66, 0.34),
+                    backdrop=linear(0.66, 0.50, 0.55), shade=0.58),
+    "night": Light(elevation=48, key=(0.36, 0.46, 0.70), sky=(0.070, 0.095, 0.18), bounce=(0.030, 0.036, 0.060),
                    rim=(0.16, 0.22, 0.38), top=linear(0.05, 0.07, 0.19), low=linear(0.13, 0.18, 0.36),
                    backdrop=linear(0.20, 0.27, 0.47), shade=0.60),
 }
@@ -58,7 +58,7 @@ def ambient(light: Light, up: Tensor) -> Tensor:
 def level(light: Light) -> Tensor:
     """Light [3] on a level, unshadowed surface."""
     key, sky = torch.tensor(light.key), torch.tensor(light.sky)
-    return key * math.sin(math.radians(light.elevation)) * 0.75 + sky * 0.8
+    return key * math.sin(math.radians(light.elevation)) * 0.90 + sky * 0.9
 
 
 def display(colour: Tensor) -> Tensor:

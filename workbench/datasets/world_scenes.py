@@ -161,7 +161,7 @@ def snow(view: View) -> Tensor:
             picture = over(picture, view.lit(0.19, 0.36, 0.31), cone)
             cap = inside(side, 0.03) * inside(view.rise - (high - 0.40 * (high - low)), 0.05)
             picture = over(picture, view.lit(0.88, 0.91, 0.95), 0.9 * cap)
-    field = _ground(view, view.lit(0.86, 0.88, 0.92), view.lit(0.82, 0.85, 0.91), 0.035)
+    field = _ground(view, view.lit(0.79, 0.83, 0.90), view.lit(0.76, 0.81, 0.89), 0.035)
     return over(picture, field, inside(-view.rise))
 
 
@@ -198,11 +198,11 @@ SCENES = {"park": park, "city": city, "snow": snow, "beach": beach, "studio": st
 
 
 def snowfall(picture: Tensor, u: Tensor, v: Tensor, numbers: np.ndarray, light_name: str) -> Tensor:
-    """Twenty-four large flakes over the whole picture [3, S, S]."""
+    """Sixteen large flakes over the whole picture [3, S, S]."""
     rng = np.random.default_rng(int(numbers[60] * 2**31))
     white = torch.tensor(linear(*((0.98, 0.98, 1.0) if light_name != "night" else (0.70, 0.76, 0.90))))
     spots = torch.zeros_like(u)
-    for x, y, size in zip(rng.random(24), rng.random(24), rng.random(24)):
+    for x, y, size in zip(rng.random(16), rng.random(16), rng.random(16)):
         gap = ((u - 2 * x + 1).square() + (v - 2 * y + 1).square()).sqrt()
-        spots = torch.maximum(spots, inside(0.022 + 0.014 * size - gap, 0.02))
+        spots = torch.maximum(spots, inside(0.026 + 0.012 * size - gap, 0.025))
     return over(picture, white.to(u)[:, None, None], 0.9 * spots)

@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.datasets.sdf import Cone, Field
 
+HEAD_SIZE = 1.14
 HEAD_PLACE = {"standing": (0.455, 0.765), "sitting": (0.285, 0.80), "lying": (0.40, 0.535)}
 
 
@@ -28,26 +29,28 @@ def _head(factors) -> list[Cone]:
     place, turn = head_frame(factors)
 
     def at(x, y, z=0.0):
-        return tuple(place + turn @ np.array([x, y, z]))
+        return tuple(place + HEAD_SIZE * (turn @ np.array([x, y, z])))
+
+    def flesh(a, b, ra, rb, **more) -> Cone:
+        return Cone(a=at(*a), b=at(*b), ra=HEAD_SIZE * ra, rb=HEAD_SIZE * rb, fine=True, **{"dorsal": up, **more})
 
     side, front, up = tuple(turn[:, 2]), tuple(turn[:, 0]), tuple(turn[:, 1])
-    skin = {"fine": True, "dorsal": up}
     mouth = 0.018 * factors.tongue
     cones = [
-        Cone(a=at(-0.015, 0.005), b=at(0.035, 0.012), ra=0.080, rb=0.066, squash=1.06, normal=side, pale=-0.1, **skin),
-        Cone(a=at(0.045, -0.005), b=at(0.185, -0.022), ra=0.050, rb=0.033, squash=1.08, normal=side, **skin),
-        Cone(a=at(0.035, -0.042 - mouth), b=at(0.155, -0.056 - 1.6 * mouth), ra=0.034, rb=0.020, pale=0.2, **skin),
-        Cone(a=at(0.198, -0.008), b=at(0.203, -0.010), ra=0.019, rb=0.019, **skin),
+        flesh((-0.020, 0.002), (0.035, 0.010), 0.080, 0.066, squash=1.06, normal=side, pale=-0.1),
+        flesh((0.050, -0.006), (0.178, -0.022), 0.054, 0.032, squash=1.08, normal=side),
+        flesh((0.035, -0.042 - mouth), (0.150, -0.052 - 1.6 * mouth), 0.038, 0.021, pale=0.2),
+        flesh((0.193, -0.008), (0.199, -0.010), 0.019, 0.019),
     ]
     for right in (-1, 1):
-        cones.append(Cone(a=at(-0.005, -0.028, 0.042 * right), b=at(0.035, -0.025, 0.036 * right), ra=0.042, rb=0.034,
-                          pale=0.45, **skin))
-        cones.append(Cone(a=at(-0.030, 0.062, 0.046 * right), b=at(-0.028, 0.185, 0.068 * right), ra=0.042, rb=0.006,
-                          squash=2.1, normal=front, fine=True, dorsal=tuple(-turn[:, 0]), back=-0.15))
+        outward = 0.62 * right
+        face = (turn[:, 0] + outward * turn[:, 2]) / math.hypot(1, outward)
+        cones.append(flesh((-0.010, -0.030, 0.044 * right), (0.035, -0.028, 0.036 * right), 0.046, 0.036, pale=0.45))
+        cones.append(flesh((-0.030, 0.050, 0.046 * right), (-0.022, 0.168, 0.066 * right), 0.055, 0.010, squash=2.4,
+                           normal=tuple(face), dorsal=tuple(-face), back=-0.15))
     if factors.tongue > 0.05:
-        length = 0.05 + 0.05 * factors.tongue
-        cones.append(Cone(a=at(0.12, -0.040 - mouth), b=at(0.165, -0.045 - mouth - length), ra=0.021, rb=0.019,
-                          squash=1.8, normal=front, fine=True, dorsal=up))
+        drop = 0.05 + 0.05 * factors.tongue
+        cones.append(flesh((0.12, -0.040 - mouth), (0.165, -0.045 - mouth - drop), 0.023, 0.021, squash=1.8, normal=front))
     return cones
 
 
@@ -60,8 +63,8 @@ def _neck(factors, base, chest) -> list[Cone]:
     dorsal = np.array([-along[1], along[0], 0.0])
     dorsal = tuple(dorsal / np.linalg.norm(dorsal))
     return [
-        Cone(a=(*base, 0.0), b=tuple(nape), ra=0.112, rb=0.074, squash=1.1, dorsal=dorsal, back=-0.35, pale=0.05),
-        Cone(a=(*chest, 0.0), b=tuple(throat), ra=0.098, rb=0.058, squash=1.08, dorsal=dorsal, back=-0.6, pale=0.25),
+        Cone(a=(*base, 0.0), b=tuple(nape), ra=0.115, rb=0.082, squash=1.1, dorsal=dorsal, back=-0.35, pale=0.05),
+        Cone(a=(*chest, 0.0), b=tuple(throat), ra=0.104, rb=0.066, squash=1.08, dorsal=dorsal, back=-0.6, pale=0.25),
     ]
 
 
@@ -130,15 +133,15 @@ def _standing(f) -> list[Cone]:
                    [1.28, 1.18, 1.0, 1.0], [-0.05, -0.05, 0.35, 0.35], [0.1, 0.1, 0, 0])
     fore, hind = [], []
     for right in (-1, 1):
-        z, s = 0.078 * right, step * right
+        z, s = 0.084 * right, step * right
         fore.append([(0.245, 0.450, z * 0.95), (0.165, 0.335, z * 1.12), (0.180 + 0.45 * s, 0.135, z * 1.08),
                      (0.190 + 0.75 * s, 0.034, z * 1.08), (0.232 + 0.75 * s, 0.027, z * 1.1)])
         hind.append([(-0.265, 0.455, z * 0.82), (-0.205 - 0.5 * s, 0.285, z * 1.15),
                      (-0.395 - 1.0 * s, 0.185, z * 1.12), (-0.400 - 1.35 * s, 0.034, z * 1.12),
                      (-0.358 - 1.35 * s, 0.027, z * 1.15)])
-    lift = -68 + f.tail_deg
+    lift = -76 + f.tail_deg
     tail = _tail(_trail((-0.375, 0.500, 0.0), (0.13, 0.15, 0.15), (lift, lift + 8, lift + 26), 30 * f.stance),
-                 (0.036, 0.047, 0.046, 0.020))
+                 (0.038, 0.053, 0.052, 0.020))
     return torso + _neck(f, (0.235, 0.545), (0.275, 0.455)) + _legs(fore, hind) + tail
 
 
@@ -157,7 +160,7 @@ def _sitting(f) -> list[Cone]:
                      (0.020 + s, 0.034, z * 1.85), (0.070 + s, 0.027, z * 1.95)])
     flat = 0.25 * f.tail_deg
     tail = _tail(_trail((-0.285, 0.080, 0.0), (0.13, 0.14, 0.15), (-10 + flat, -4 + flat, flat), 55 * f.stance),
-                 (0.045, 0.050, 0.048, 0.020))
+                 (0.046, 0.055, 0.053, 0.020))
     return torso + _neck(f, (0.105, 0.555), (0.165, 0.475)) + _legs(fore, hind) + tail
 
 
@@ -176,7 +179,7 @@ def _lying(f) -> list[Cone]:
                      (-0.125 + s, 0.034, z * 2.1), (-0.080 + s, 0.027, z * 2.15)])
     flat = 0.25 * f.tail_deg
     tail = _tail(_trail((-0.375, 0.110, 0.0), (0.13, 0.14, 0.15), (-24 + flat, -6 + flat, flat), 60 * f.stance),
-                 (0.045, 0.050, 0.048, 0.020))
+                 (0.046, 0.055, 0.053, 0.020))
     return torso + _neck(f, (0.225, 0.275), (0.275, 0.190)) + _legs(fore, hind) + tail
 
 
