@@ -82,7 +82,7 @@ test: $(DEV_READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
-	$(PY) -m pytest -m "not long" --nbval-lax --nbval-current-env tests notebooks
+	$(PY) -m pytest --nbval-lax --nbval-current-env tests notebooks
 
 test-long: $(DEV_READY)
 	@$(PY) -m pytest -m long tests

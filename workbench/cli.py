@@ -270,7 +270,7 @@ def bench_step(*, preset: str = "shepherd-64", as_json: AsJson = False) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 done, 2 a mistake that can be mended, 130 Ctrl-C.
 
-    A WorkbenchError or OSError becomes one line `error: …` on stderr; WORKBENCH_DEBUG=1 shows the traceback too.
+    WorkbenchError and OSError become one line `error: …` on stderr, after a traceback if WORKBENCH_DEBUG=1.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -306,8 +306,8 @@ def sentence(error: Exception) -> str:
     if not isinstance(error, OSError) or error.strerror is None:
         return " ".join(str(error).split()) or type(error).__name__
     advice = {
-        errno.ENOSPC: "Make room on that disk (df -h) or choose another folder, then run the same command again.",
-        errno.EDQUOT: "Make room in your quota or choose another folder, then run the same command again.",
+        errno.ENOSPC: "Make room on that disk (df -h) or choose another folder, then run the command again.",
+        errno.EDQUOT: "Make room in your quota or choose another folder, then run the command again.",
         errno.EACCES: "Choose a folder that you may write to, or change its permissions.",
         errno.EPERM: "Choose a folder that you may write to, or change its permissions.",
         errno.EROFS: "Choose a folder on a disk that can be written to.",
@@ -315,7 +315,7 @@ def sentence(error: Exception) -> str:
         errno.ENOTDIR: "Check the path: a part of it is a file.",
         errno.EISDIR: "Name a file, not a folder.",
         errno.EADDRINUSE: "Choose another port, e.g. --port 7861.",
-    }.get(error.errno, "Mend that and run the same command again.")
+    }.get(error.errno, "Mend that and run the command again.")
     where = f": {error.filename}" if error.filename is not None else ""
     return f"{error.strerror}{where}. {advice}"
 

@@ -37,8 +37,8 @@ class Machine:
     """A machine as training and sampling see it.
 
     device: torch device name. precision: "bf16" or "fp32". cores, memory_gib: what this process may use.
-    conv_gflops: measured 10⁹ operations a second of 3×3 convolutions, forward and backward, by precision (empty
-    where nothing was timed). reason: why this precision, in a sentence.
+    conv_gflops: measured 10⁹ operations a second of 3×3 convolutions, forward and backward, by
+    precision (empty: not timed). reason: why this precision, in a sentence.
     """
 
     device: str

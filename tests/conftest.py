@@ -1,0 +1,96 @@
+"""What every test stands on: fixed seeds, few threads, no network beyond this machine, and loud skips."""
+
+import ipaddress
+import os
+import random
+import socket
+
+# Before any library reads them; the processes that tests start inherit them.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.doctor import find_chromium
+
+NO_CHROMIUM = "no chromium here; to run it: sudo apt-get install chromium"
+NO_CUDA = "no CUDA GPU here"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, each with the line that would let it run."""
+    without = {}
+    if find_chromium() is None:
+        without["browser"] = NO_CHROMIUM
+    if not torch.cuda.is_available():
+        without["gpu"] = NO_CUDA
+    for item in items:
+        for mark, reason in without.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once more, at the end, that the browser tests did not run."""
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if NO_CHROMIUM in str(r.longrepr)]
+    if skipped:
+        terminalreporter.section("browser tests did not run", yellow=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} skipped: {NO_CHROMIUM}")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """The same random numbers in a test, whichever tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback_only():
+    """Refuse every connection that leaves this machine: no test may need the network, or tell it anything."""
+    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def guarded(call):
+        def checked(self, address, *rest):
+            if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(address[0]):
+                raise PermissionError(f"a test tried to reach {address[0]}: tests may use loopback only")
+            return call(self, address, *rest)
+
+        return checked
+
+    def resolve(host, *rest, **named):
+        if host and not is_loopback(host):
+            raise PermissionError(f"a test tried to look up {host!r}: tests may use loopback only")
+        return getaddrinfo(host, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        patch.setattr(socket, "getaddrinfo", resolve)
+        yield
+
+
+def is_loopback(host: str | bytes) -> bool:
+    """Whether this name or address stays on this machine; 0.0.0.0 and :: are where servers listen."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in ("localhost", "0.0.0.0", "::", socket.gethostname()):
+        return True
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser that browser tests drive."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip(NO_CHROMIUM)
+    return path
