@@ -4,6 +4,7 @@
 never evaluated.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -45,6 +46,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
+@functools.cache
 def library_versions() -> dict[str, str]:
     """Versions of what decides the pixels: this package, torch, open_clip."""
     found = {}

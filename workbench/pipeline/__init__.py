@@ -1,0 +1,27 @@
+"""From a prompt to a picture, to its file, and back: the pipeline, samples on disk, pictures made again."""
+
+from workbench.pipeline.core import (
+    MAX_COUNT,
+    MAX_TRUNCATION,
+    Pipeline,
+    Samples,
+    check_count,
+    check_truncation,
+)
+from workbench.pipeline.keeping import Remade, SavedSamples, remake, sample_to_folder
+from workbench.pipeline.prompts import CleanPrompt, clean_prompt
+
+__all__ = [
+    "MAX_COUNT",
+    "MAX_TRUNCATION",
+    "CleanPrompt",
+    "Pipeline",
+    "Remade",
+    "Samples",
+    "SavedSamples",
+    "check_count",
+    "check_truncation",
+    "clean_prompt",
+    "remake",
+    "sample_to_folder",
+]
