@@ -1,0 +1,192 @@
+"""The figures file: goals, round trips, running a command again."""
+
+import json
+import sys
+
+import pytest
+from rich.console import Console
+
+from workbench.errors import WorkbenchError
+from workbench.evaluation import figures
+
+ISSUED = (
+    "setup.first_s setup.second_s sample.cpu_ms tests.s train.shepherd64.images_per_s world.core_s_64 "
+    "clip.coat clip.pose "
+    "clip.scene clip.light faithfulness.coat faithfulness.pose faithfulness.scene faithfulness.light "
+    "faithfulness.all "
+    "frechet.ratio_to_floor diversity.ratio judge.coat judge.pose judge.scene judge.light"
+)
+
+
+def shown(path) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(figures.table(path))
+    return captured.get()
+
+
+def test_every_id_is_declared():
+    assert set(figures.GOALS) == set(ISSUED.split())
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "answer"),
+    [
+        (">= 0.95", 0.95, True),
+        (">= 0.95", 0.9499, False),
+        ("<= 30", 30, True),
+        ("<= 30", 30.1, False),
+        ("> 1", 1, False),
+        ("< 1e-3", 0.0009, True),
+        (">=0.5", 0.6, True),
+        ("<= -2", -3, True),
+        ("stated", 5, None),
+        ("<= 30", float("nan"), False),
+    ],
+)
+def test_goals(goal, value, answer):
+    assert figures.met(value, goal) is answer
+
+
+@pytest.mark.parametrize("goal", ["", "0.95", "== 3", ">= many", "about 3", "<= 30 ms"])
+def test_a_goal_that_is_none_is_refused(goal):
+    with pytest.raises(WorkbenchError, match="is not understood"):
+        figures.parse_goal(goal)
+
+
+def test_what_is_recorded_is_read_back(tmp_path):
+    path = tmp_path / "reports" / "figures.json"
+    entry = figures.record(
+        "faithfulness.coat", 0.93, n=5000, command="workbench evaluate faithfulness --json", path=path
+    )
+    assert figures.read(path) == {"faithfulness.coat": entry}
+    assert (
+        entry["value"] == 0.93
+        and entry["unit"] == "share"
+        and entry["goal"] == ">= 0.95"
+        and entry["n"] == 5000
+    )
+    assert set(entry) == {"value", "unit", "goal", "n", "command", "machine", "versions", "date", "commit"}
+    assert "core" in entry["machine"] and entry["versions"]["torch"] and len(entry["date"]) == 10
+
+
+def test_recording_keeps_the_others_and_leaves_no_scraps(tmp_path):
+    path = tmp_path / "figures.json"
+    figures.record("tests.s", 500, command="make test", path=path)
+    figures.record("sample.cpu_ms", 20.123456789, command="workbench speed --json", path=path)
+    figures.record("tests.s", 400, command="make test", path=path)
+    entries = figures.read(path)
+    assert list(entries) == ["sample.cpu_ms", "tests.s"]
+    assert entries["tests.s"]["value"] == 400 and entries["sample.cpu_ms"]["value"] == 20.1235
+    assert [p.name for p in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "figures.json"
+    figures.record("tests.s", 500, command="make test", path=path)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figures.os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        figures.record("tests.s", 400, command="make test", path=path)
+    assert path.read_bytes() == before
+
+
+def test_what_cannot_be_a_figure_is_refused(tmp_path):
+    path = tmp_path / "figures.json"
+    with pytest.raises(WorkbenchError, match="not declared"):
+        figures.record("speed.of_light", 3e8, command="true", path=path)
+    for value in (float("nan"), float("inf"), True, "12"):
+        with pytest.raises(WorkbenchError, match="expected a finite number"):
+            figures.record("tests.s", value, command="make test", path=path)
+    assert not path.exists()
+    figures.record("speed.of_light", 3e8, unit="m/s", goal="stated", command="true", path=path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(WorkbenchError, match="not readable JSON"):
+        figures.read(path)
+    path.write_text("[1]", encoding="utf-8")
+    with pytest.raises(WorkbenchError, match="something else than figures"):
+        figures.read(path)
+
+
+def test_the_table_says_what_was_met(tmp_path):
+    path = tmp_path / "figures.json"
+    assert shown(path).count("not measured") == len(figures.GOALS)
+    figures.record("tests.s", 700, command="make test", path=path)
+    figures.record("sample.cpu_ms", 12.5, command="workbench speed --json", path=path)
+    lines = {line.split()[1]: line for line in shown(path).splitlines() if "." in line}
+    assert " no " in lines["tests.s"] and "700" in lines["tests.s"]
+    assert " yes " in lines["sample.cpu_ms"] and "12.5" in lines["sample.cpu_ms"]
+
+
+def test_the_shipped_file_is_in_the_schema():
+    for id, entry in figures.read().items():
+        assert {"value", "unit", "goal", "n", "command", "machine", "versions", "date", "commit"} <= set(
+            entry
+        ), id
+        figures.parse_goal(entry["goal"])
+        assert entry["command"].split(), id
+        if id in figures.GOALS:
+            assert (entry["goal"], entry["unit"]) == (figures.GOALS[id].goal, figures.GOALS[id].unit), id
+
+
+def test_rerun_shows_old_and_new(tmp_path):
+    path = tmp_path / "figures.json"
+    # Semicolons and $ reach the program as they are: no shell takes part.
+    program = (
+        "import json; print('warming up'); print(json.dumps({'coat': 0.97, 'note': '$HOME; x'}, indent=1))"
+    )
+    command = f'python -c "{program}"'
+    figures.record("faithfulness.coat", 0.5, command=command, path=path)
+    again = figures.rerun("faithfulness.coat", path=path)
+    assert (again.old, again.new, again.met) == (0.5, 0.97, True)
+    assert figures.read(path)["faithfulness.coat"]["value"] == 0.5
+
+
+def test_rerun_times_the_figures_that_are_times(tmp_path):
+    path = tmp_path / "figures.json"
+    figures.record("tests.s", 500, command='python -c "import time; time.sleep(0.2)"', path=path)
+    assert 0.2 <= figures.rerun("tests.s", path=path).new < 20
+
+
+def test_rerun_says_what_went_wrong(tmp_path):
+    path = tmp_path / "figures.json"
+    with pytest.raises(WorkbenchError, match=r"No figure 'tests.s' is recorded"):
+        figures.rerun("tests.s", path=path)
+    for command, message in (
+        ('python -c "raise SystemExit(3)"', "ended with status 3"),
+        ("no-such-program --json", "no-such-program is not found"),
+        ("python -c \"print({'a'})\"", "no JSON object with a number under 'coat'"),
+        ("", "names no command"),
+    ):
+        figures.record("clip.coat", 0.9, command=command, path=path)
+        with pytest.raises(WorkbenchError, match=message):
+            figures.rerun("clip.coat", path=path)
+    figures.record("clip.coat", 0.9, command='python -c "import time; time.sleep(9)"', path=path)
+    with pytest.raises(WorkbenchError, match=r"ran past 0.3 s"):
+        figures.rerun("clip.coat", path=path, timeout_s=0.3)
+
+
+def test_a_faithfulness_result_becomes_its_figures(tmp_path):
+    path = tmp_path / "figures.json"
+    result = {
+        "n": 20,
+        "coat": 1.0,
+        "pose": 0.9,
+        "scene": 0.96,
+        "light": 0.97,
+        "all": 0.88,
+        "ratio": 3.0,
+        "diversity": 0.7,
+    }
+    figures.record_faithfulness(result, command="workbench evaluate faithfulness --json", path=path)
+    values = {k: e["value"] for k, e in json.loads(path.read_text()).items()}
+    assert (
+        values["frechet.ratio_to_floor"] == 3.0
+        and values["diversity.ratio"] == 0.7
+        and values["faithfulness.all"] == 0.88
+    )
+    assert len(values) == 7 and sys.executable not in path.read_text()

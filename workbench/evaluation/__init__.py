@@ -1,0 +1,3 @@
+"""Measuring pictures: a judge of Shepherd World, Fréchet distances on its features, faithfulness, recorded
+figures.
+"""
