@@ -179,7 +179,7 @@ def _hits(shot: _Shot) -> Tensor:
     u, v = shot.plane(samples)
     ray = shot.rays(u.reshape(-1), v.reshape(-1))
     end = torch.where(torch.isfinite(grid), torch.full_like(grid, float(shot.camera.norm()) + 1.5), start - 1)
-    return march(field, shot.camera, ray, start, end, steps=48, precision=0.0012)
+    return march(field, shot.camera, ray, start, end, steps=64, precision=0.0012)
 
 
 def _shadow(field: Field, points: Tensor, sun: Tensor, *, steps: int, start: float, sharp: float) -> Tensor:
@@ -194,7 +194,7 @@ def _shadow(field: Field, points: Tensor, sun: Tensor, *, steps: int, start: flo
             break
         distance = field.nearest(points[:, live] + sun[:, None] * t)
         lit[live] = torch.minimum(lit[live], (0.5 + 0.5 * sharp * distance / t.clamp_min(0.05)).clamp(0, 1))
-        t = t + distance.clamp(0.025, 0.25)
+        t = t + distance.clamp(0.025, 0.11)
         keep = torch.nonzero((t < last[live]) & (lit[live] > 0))[:, 0]
         live, t = live[keep], t[keep]
     return lit * lit * (3 - 2 * lit)
@@ -209,7 +209,7 @@ def _ground_light(shot: _Shot, resolution: int) -> Tensor:
     near = torch.nonzero((ray[1] < -1e-4) & (points[[0, 2]].square().sum(0) < 4.0))[:, 0]
     light = torch.ones_like(t)
     points = points[:, near]
-    light[near] = 1 - shot.light.shade * (1 - _shadow(shot.field, points, shot.sun, steps=9, start=0.02, sharp=9))
+    light[near] = 1 - shot.light.shade * (1 - _shadow(shot.field, points, shot.sun, steps=14, start=0.02, sharp=9))
     low, high = shot.field.low[:, None] - 0.15, shot.field.high[:, None] + 0.15
     close = torch.nonzero(((points > low) & (points < high))[[0, 2]].all(0))[:, 0]
     gap = shot.field.distance(points[:, close]).clamp_min(0)

@@ -38,7 +38,7 @@ COATS = {
     "red": Coat(base=linear(0.64, 0.285, 0.13), saddle=linear(0.54, 0.215, 0.09), pale=linear(0.74, 0.40, 0.21),
                 mask=linear(0.46, 0.18, 0.08), width=0.9, inner_ear=linear(0.62, 0.36, 0.28)),
 }
-NOSE, EYE, TONGUE = linear(0.09, 0.08, 0.085), linear(0.10, 0.06, 0.04), linear(0.88, 0.42, 0.42)
+NOSE, EYE, TONGUE, GLINT = linear(0.09, 0.08, 0.085), linear(0.10, 0.06, 0.04), linear(0.88, 0.42, 0.42), linear(0.72, 0.72, 0.74)
 
 
 def _step(x: Tensor, low: float, high: float) -> Tensor:
@@ -60,6 +60,8 @@ def albedo(coat_name: str, surface: dict[str, Tensor], points: Tensor, head: Ten
     colour = torch.tensor(coat.base, device=x.device)[:, None].expand(3, x.numel())
     colour = _mix(colour, coat.pale, _step(surface["pale"] + 0.3 * wave, 0.1, 0.6))
     colour = _mix(colour, coat.saddle, _step(back, coat.edge - coat.width / 2, coat.edge + coat.width / 2))
+    fur = torch.sin(64 * x + 2 * torch.sin(31 * y)) * torch.sin(57 * y + 2 * torch.sin(37 * z) - 23 * x)
+    colour = colour * (1 + 0.03 * fur)
     hx, hy, hz = head
     on_head = _step(hx, -0.12, -0.06) * _step(hy, -0.13, -0.10)
     muzzle = _step(hx - 0.35 * (hy + 0.02).clamp_min(-0.03), 0.055, 0.10) * on_head
@@ -75,7 +77,9 @@ def albedo(coat_name: str, surface: dict[str, Tensor], points: Tensor, head: Ten
     for right in (-1, 1):
         gap = ((hx - 0.062).square() + (hy - 0.022).square() + (hz - 0.043 * right).square()).sqrt()
         if coat_name == "black":
-            colour = _mix(colour, linear(0.55, 0.36, 0.16), 1 - _step(gap, 0.020, 0.025))
-        colour = _mix(colour, EYE, 1 - _step(gap, 0.014, 0.018))
+            colour = _mix(colour, linear(0.55, 0.36, 0.16), 1 - _step(gap, 0.0175, 0.021))
+        colour = _mix(colour, EYE, 1 - _step(gap, 0.0135, 0.0165))
+        glint = ((hx - 0.072).square() + (hy - 0.029).square() + (hz - 0.047 * right).square()).sqrt()
+        colour = _mix(colour, GLINT, 1 - _step(glint, 0.0025, 0.0055))
     nose = ((hx - 0.212).square() + (hy + 0.004).square() + hz.square()).sqrt()
     return _mix(colour, NOSE, 1 - _step(nose, 0.022, 0.028))

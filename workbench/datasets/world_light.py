@@ -33,7 +33,7 @@ LIGHTS = {
     "day": Light(elevation=52, key=(0.98, 0.93, 0.83), sky=(0.38, 0.42, 0.49), bounce=(0.17, 0.165, 0.15),
                  rim=(0.10, 0.11, 0.12), top=linear(0.33, 0.58, 0.90), low=linear(0.80, 0.90, 0.97),
                  backdrop=linear(0.74, 0.78, 0.82), shade=0.62),
-    "sunset": Light(elevation=27, key=(1.28, 0.80, 0.45), sky=(0.42, 0.29, 0.33), bounce=(0.26, 0.17, 0.12),
+    "sunset": Light(elevation=27, key=(1.28, 0.80, 0.45), sky=(0.33, 0.28, 0.40), bounce=(0.19, 0.14, 0.15),
                     rim=(0.30, 0.16, 0.07), top=linear(0.42, 0.35, 0.58), low=linear(1.0, 0.66, 0.34),
                     backdrop=linear(0.66, 0.50, 0.55), shade=0.58),
     "night": Light(elevation=48, key=(0.36, 0.46, 0.70), sky=(0.070, 0.095, 0.18), bounce=(0.030, 0.036, 0.060),

@@ -161,7 +161,7 @@ def snow(view: View) -> Tensor:
             picture = over(picture, view.lit(0.19, 0.36, 0.31), cone)
             cap = inside(side, 0.03) * inside(view.rise - (high - 0.40 * (high - low)), 0.05)
             picture = over(picture, view.lit(0.88, 0.91, 0.95), 0.9 * cap)
-    field = _ground(view, view.lit(0.79, 0.83, 0.90), view.lit(0.76, 0.81, 0.89), 0.035)
+    field = _ground(view, view.lit(0.75, 0.80, 0.89), view.lit(0.72, 0.78, 0.88), 0.035)
     return over(picture, field, inside(-view.rise))
 
 

@@ -45,7 +45,7 @@ def _head(factors) -> list[Cone]:
     for right in (-1, 1):
         outward = 0.62 * right
         face = (turn[:, 0] + outward * turn[:, 2]) / math.hypot(1, outward)
-        cones.append(flesh((-0.010, -0.030, 0.044 * right), (0.035, -0.028, 0.036 * right), 0.046, 0.036, pale=0.45))
+        cones.append(flesh((-0.012, -0.028, 0.038 * right), (0.040, -0.026, 0.032 * right), 0.046, 0.036, pale=0.45))
         cones.append(flesh((-0.030, 0.050, 0.046 * right), (-0.022, 0.168, 0.066 * right), 0.055, 0.010, squash=2.4,
                            normal=tuple(face), dorsal=tuple(-face), back=-0.15))
     if factors.tongue > 0.05:
@@ -63,8 +63,8 @@ def _neck(factors, base, chest) -> list[Cone]:
     dorsal = np.array([-along[1], along[0], 0.0])
     dorsal = tuple(dorsal / np.linalg.norm(dorsal))
     return [
-        Cone(a=(*base, 0.0), b=tuple(nape), ra=0.115, rb=0.082, squash=1.1, dorsal=dorsal, back=-0.35, pale=0.05),
-        Cone(a=(*chest, 0.0), b=tuple(throat), ra=0.104, rb=0.066, squash=1.08, dorsal=dorsal, back=-0.6, pale=0.25),
+        Cone(a=(*base, 0.0), b=tuple(nape), ra=0.115, rb=0.080, squash=1.16, dorsal=dorsal, back=-0.35, pale=0.05),
+        Cone(a=(*chest, 0.0), b=tuple(throat), ra=0.104, rb=0.062, squash=1.14, dorsal=dorsal, back=-0.6, pale=0.25),
     ]
 
 
@@ -127,9 +127,9 @@ def _trail(base, lengths, lifts, sway) -> list[tuple[float, float, float]]:
 def _standing(f) -> list[Cone]:
     step = 0.075 * f.stance
     deep = f.build
-    torso = _torso([((0.215, 0.455), (0.03, 0.450)), ((0.03, 0.465), (-0.27, 0.490)), ((0.24, 0.545), (-0.02, 0.540)),
+    torso = _torso([((0.215, 0.455), (0.03, 0.450)), ((0.03, 0.465), (-0.27, 0.498)), ((0.24, 0.545), (-0.02, 0.540)),
                     ((-0.02, 0.540), (-0.33, 0.500))],
-                   [(0.148 * deep, 0.152 * deep), (0.135 * deep, 0.112), (0.070, 0.066), (0.066, 0.070)],
+                   [(0.148 * deep, 0.152 * deep), (0.134 * deep, 0.102), (0.070, 0.066), (0.066, 0.070)],
                    [1.28, 1.18, 1.0, 1.0], [-0.05, -0.05, 0.35, 0.35], [0.1, 0.1, 0, 0])
     fore, hind = [], []
     for right in (-1, 1):
