@@ -98,6 +98,12 @@ def newest(run: str | Path) -> tuple[Checkpoint | None, list[str]]:
     return None, complaints
 
 
+def newest_nimg(run: str | Path) -> int | None:
+    """Image count of the newest finished checkpoint, without opening it."""
+    folders = list_checkpoints(run)
+    return int(folders[-1].name.removeprefix("step-")) if folders else None
+
+
 def best(run: str | Path) -> Checkpoint | None:
     """The whole checkpoint with the smallest `frechet_ratio` of those that were evaluated."""
     rated = [(ratio, folder) for folder in list_checkpoints(run) if (ratio := _ratio(folder)) is not None]
@@ -118,6 +124,13 @@ def prune(run: str | Path, keep: int) -> list[Path]:
     for folder in gone:
         _remove(folder)
     return gone
+
+
+def drop_after(run: str | Path, cur_nimg: int) -> None:
+    """Delete the checkpoints beyond `cur_nimg`: of a stretch that was rolled back."""
+    for folder in list_checkpoints(run):
+        if int(folder.name.removeprefix("step-")) > cur_nimg:
+            _remove(folder)
 
 
 def clear_leftovers(run: str | Path) -> None:
@@ -163,9 +176,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, names: Ma
         raise WorkbenchError(f"The checkpoint's optimiser knows {stray[0]}, which this model lacks: "
                              "resume with the version that wrote it.")
     optimizer.state.clear()
+    on_device = {id(p): bool(group.get("fused") or group.get("capturable"))
+                 for group in optimizer.param_groups for p in group["params"]}
     for name, saved in fields.items():
         p = parameters[name]
-        optimizer.state[p] = {field: _like(value, p) for field, value in saved.items()}
+        optimizer.state[p] = {field: _like(value, p, on_device[id(p)]) for field, value in saved.items()}
 
 
 def parameter_names(modules: Mapping[str, nn.Module]) -> dict[int, str]:
@@ -179,10 +194,11 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return not floating or bool(torch.stack([n.float().cpu() for n in torch._foreach_norm(floating)]).isfinite().all())
 
 
-def _like(value: Tensor, p: Tensor) -> Tensor:
-    """A saved field beside its parameter: same device and memory layout; scalars (Adam's step count) stay on the CPU."""
+def _like(value: Tensor, p: Tensor, on_device: bool) -> Tensor:
+    """A saved field beside its parameter: same device and memory layout. Adam's step count, a scalar, lives on the CPU
+    unless the optimiser is fused or capturable (`on_device`)."""
     if value.shape != p.shape or value.dim() == 0:
-        return value.clone()
+        return value.to(p.device, copy=True) if on_device else value.clone()
     return torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)
 
 

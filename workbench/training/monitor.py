@@ -13,9 +13,9 @@ from workbench.training.config import TrainConfig
 NONFINITE_IN_A_ROW = 3
 MAX_ROLLBACKS = 6
 # Statistics of `train_step` that are read where they are there.
-SPREAD_FAKE, SPREAD_REAL = "pair_fake", "pair_real"
-LOGIT_REAL, LOGIT_FAKE = "D_real", "D_fake"
-LOSS_G = "G_loss"
+SPREAD_FAKE, SPREAD_REAL = "spread.fake", "spread.real"
+LOGIT_REAL, LOGIT_FAKE = "D.real", "D.fake"
+LOSS_G = "G.loss"
 
 
 @dataclass(frozen=True, kw_only=True)

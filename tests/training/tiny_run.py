@@ -1,0 +1,79 @@
+"""A training run of seconds, for tests in this process and, as a script, for tests that kill it.
+
+    python tiny_run.py FOLDER RUN [--images N] [--stop-after N] [--fields JSON]
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from workbench.datasets.folder import write_world
+from workbench.models.discriminator import DiscriminatorConfig
+from workbench.models.generator import GeneratorConfig
+from workbench.models.mini_clip import new_mini_clip
+from workbench.models.presets import Preset
+from workbench.models.text import save_clip
+from workbench.models.vision_aided import VisionAidedConfig
+from workbench.training.config import TrainConfig
+from workbench.training.trainer import Result, train
+
+
+def tiny_preset(resolution: int = 8, *, heads: bool = False) -> Preset:
+    """Networks of some 10,000 weights with every kind of part."""
+    sizes = [4 << i for i in range(resolution.bit_length() - 2)]
+    return Preset(
+        name="tiny",
+        generator=GeneratorConfig(
+            resolution=resolution, channels=dict.fromkeys(sizes, 8), kernels=dict.fromkeys(sizes, 2), blocks=dict.fromkeys(sizes, 1),
+            attention={}, cross_attention={8: 1}, z_dim=8, w_dim=16, mapping_layers=2, text_dim=128, text_layers=1, mlp_ratio=1),
+        discriminator=DiscriminatorConfig(
+            resolution=resolution, channels=dict.fromkeys(sizes, 8), entries=(resolution,), exits=(4, 1), attention={},
+            text_dim=128, text_layers=1, head_layers=1, mlp_ratio=1),
+        vision_aided=VisionAidedConfig(proj=8, width=8) if heads else None,
+    )  # fmt: skip
+
+
+def tiny_config(**changes: object) -> TrainConfig:
+    """24 steps of 8 pictures; everything happens at least twice."""
+    fields = {"images": 192, "batch_size": 8, "precision": "fp32", "vision_weight": 0.0, "r1_every": 4, "log_every_nimg": 24,
+              "sample_every_nimg": 64, "eval_every_nimg": 0, "checkpoint_every_nimg": 48, "keep_checkpoints": 2}
+    return TrainConfig(**{**fields, **changes})
+
+
+def make_inputs(folder: Path) -> tuple[Path, Path]:
+    """A data set of 40 pictures and a mini-CLIP with random weights: (data, clip)."""
+    data, clip = folder / "data", folder / "clip"
+    if not data.is_dir():
+        write_world(data, count=40, seed=3, resolution=16, workers=1, progress=False)
+    if not clip.is_dir():
+        from workbench.datasets.captions import vocabulary
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            save_clip(new_mini_clip(vocabulary()), clip)
+    return data, clip
+
+
+def run_tiny(inputs: tuple[Path, Path], out: Path, *, heads: bool = False, **options) -> Result:
+    """Train in this process. Fields of TrainConfig and arguments of `train` may be mixed in `options`."""
+    known = {name: options.pop(name) for name in list(options) if name in TrainConfig.__dataclass_fields__}
+    if heads:
+        known = {"vision_weight": 1.0, **known}
+    data, clip = inputs
+    options = {"judge": None, "progress": False, "device": "cpu", **options}
+    return train(tiny_config(**known), data, out, clip=clip, preset=tiny_preset(heads=heads), **options)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--stop-after", type=int)
+    parser.add_argument("--fields", type=json.loads, default={})
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    result = run_tiny(make_inputs(arguments.folder), arguments.run, stop_after_nimg=arguments.stop_after, progress=True,
+                      **arguments.fields)  # fmt: skip
+    print(result.reason, result.cur_nimg)

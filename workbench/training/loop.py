@@ -1,0 +1,110 @@
+"""Parts of the training loop that know nothing of networks: signals, randomness, statistics, shared gradients."""
+
+import contextlib
+import math
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+class Diverged(Exception):
+    """Training left the rails; the trainer goes back to a good checkpoint. to_best: to the best instead of the newest."""
+
+    def __init__(self, text: str, *, to_best: bool = False) -> None:
+        super().__init__(text)
+        self.to_best = to_best
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event; a second SIGINT interrupts at once. Nothing outside of the main thread."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def heard(number: int, frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        print("\nFinishing this step, then saving. Press Ctrl-C again to leave at once.", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def own_randomness() -> Iterator[None]:
+    """Leave the caller's global generators as they were."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+class Statistics:
+    """Means of named 0-d tensors between two log lines, without a synchronisation in between.
+
+    Kept as [sum, count] of float64, added one by one in order: where a checkpoint falls between changes no bit.
+    Values that are not finite are left out of the means; "finite" is kept as a flag a step.
+    """
+
+    def __init__(self, saved: dict | None = None) -> None:
+        self._sums: dict[str, list] = {name: list(pair) for name, pair in saved["sums"].items()} if saved else {}
+        self._flags: list[bool] = list(saved["flags"]) if saved else []
+        self._waiting: list[dict[str, Tensor]] = []
+
+    def add(self, stats: dict[str, Tensor]) -> None:
+        """Take the statistics of one step as they are, still on the device."""
+        self._waiting.append(stats)
+
+    def take(self) -> tuple[dict[str, float], list[bool]]:
+        """(means, one "finite" flag a step) since the last call, and start afresh."""
+        self._fold()
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        flags, self._sums, self._flags = self._flags, {}, []
+        return means, flags
+
+    def to_json(self) -> dict:
+        """What `Statistics(saved)` goes on from."""
+        self._fold()
+        return {"sums": self._sums, "flags": self._flags}
+
+    def _fold(self) -> None:
+        rows = [(name, value) for stats in self._waiting for name, value in stats.items()]
+        self._waiting = []
+        if not rows:
+            return
+        values = torch.stack([torch.as_tensor(value).detach().double().reshape(()) for _, value in rows]).tolist()
+        for (name, _), value in zip(rows, values, strict=True):
+            if name == "finite":
+                self._flags.append(bool(value))
+            elif math.isfinite(value):
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = [total + value, count + 1]
+
+
+def share_gradients(accelerator, *optimizers: torch.optim.Optimizer) -> None:
+    """Average gradients over processes just before each optimiser step; nothing where there is one process.
+
+    Not by DistributedDataParallel: its hooks count one backward to one forward, which a penalty's second-order
+    gradient and D's two passes in one step break.
+    """
+    if accelerator.num_processes == 1:
+        return
+
+    def average(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        flat = accelerator.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduction="mean")
+        for gradient, value in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(value.view(gradient.shape))
+
+    for optimizer in optimizers:
+        optimizer.register_step_pre_hook(average)
