@@ -18,11 +18,15 @@ ISSUED = (
 )
 
 
-def shown(path) -> str:
+def printed(thing) -> str:
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(figures.table(path))
+        console.print(thing)
     return captured.get()
+
+
+def shown(path) -> str:
+    return printed(figures.table(path))
 
 
 def test_every_id_is_declared():
@@ -143,6 +147,8 @@ def test_rerun_shows_old_and_new(tmp_path):
     figures.record("faithfulness.coat", 0.5, command=command, path=path)
     again = figures.rerun("faithfulness.coat", path=path)
     assert (again.old, again.new, again.met) == (0.5, 0.97, True)
+    line = next(row for row in printed(again).splitlines() if "faithfulness.coat" in row)
+    assert "0.5 " in line and "0.97" in line and "yes" in line
     assert figures.read(path)["faithfulness.coat"]["value"] == 0.5
 
 

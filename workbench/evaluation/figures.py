@@ -54,6 +54,15 @@ class Rerun:
     goal: str
     met: bool | None
 
+    def __rich__(self) -> Table:
+        """Old and new side by side, for a terminal."""
+        out = Table("figure", "goal", "old", "new", "unit", "met")
+        out.add_row(self.id, self.goal, f"{self.old:.4g}", f"{self.new:.4g}", self.unit, _MET[self.met])
+        return out
+
+
+_MET = {True: "yes", False: "[bold]no[/bold]", None: "-"}
+
 
 def parse_goal(goal: str) -> tuple[str, float] | None:
     """ ">= 0.95" -> (">=", 0.95); "stated" -> None. Raises WorkbenchError for anything else."""
@@ -230,7 +239,7 @@ def table(path: Path | None = None) -> Table:
         if entry is None:
             out.add_row(id, GOALS[id].goal, "not measured", GOALS[id].unit, "-", "", "")
             continue
-        answer = {True: "yes", False: "[bold]no[/bold]", None: "-"}[met(entry["value"], entry["goal"])]
+        answer = _MET[met(entry["value"], entry["goal"])]
         n = "" if entry.get("n") is None else str(entry["n"])
         out.add_row(
             id, entry["goal"], f"{entry['value']:.4g}", entry["unit"], answer, n, entry.get("date", "")
