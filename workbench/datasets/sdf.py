@@ -1,8 +1,8 @@
 """A smooth union of squashed round cones as one signed distance field, evaluated by two matrix products.
 
-A cone k runs from a_k (radius ra_k) to b_k (radius rb_k); its metric M_k = I + (s_k^2 - 1) n_k n_k^T makes it s_k times
-thinner along n_k. With u = (p-a)'M(b-a) / (b-a)'M(b-a), h = clamp(u, 0, 1), the squared distance to the axis is
-(p-a)'M(p-a) + bb h (h - 2u): quadratic and linear in p, so all cones times all points are two products.
+A cone runs from a (radius ra) to b (radius rb); its metric M = I + (s^2 - 1) n n^T makes it s times thinner along
+the unit vector n. With u = (p-a)'M(b-a) / (b-a)'M(b-a) and h = clamp(u, 0, 1), the squared distance to the axis is
+(p-a)'M(p-a) + (b-a)'M(b-a) h (h - 2u): quadratic and linear in p, so all cones times all points are two products.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Cone:
-    """One squashed round cone. a, b, normal, dorsal: 3-vectors; back, pale: coat fields' offsets (see world_coat)."""
+    """One squashed round cone. a, b, normal, dorsal: 3-vectors; back, pale: offsets of the coat's fields."""
 
     a: tuple[float, ...]
     b: tuple[float, ...]
@@ -36,7 +36,7 @@ def _features(points: Tensor) -> Tensor:
 
 
 class Field:
-    """The union of cones; coarse ones blend over `soft` (length), fine ones over `crisp`, the two over `crisp` too.
+    """The union of cones; coarse ones blend over the length `soft`, fine ones and the two groups over `crisp`.
 
     Points are [3, R] float32; distances [R] are at most the true ones (up to the cones' taper).
     """
@@ -52,13 +52,26 @@ class Field:
         a, b = column([c.a for c in cones]), column([c.b for c in cones])
         n, s = column([c.normal for c in cones]), column([c.squash for c in cones])
         dorsal = column([c.dorsal for c in cones])
-        metric = torch.eye(3, dtype=torch.float64) + (s * s - 1)[:, None, None] * n[:, :, None] * n[:, None, :]
+        metric = (
+            torch.eye(3, dtype=torch.float64) + (s * s - 1)[:, None, None] * n[:, :, None] * n[:, None, :]
+        )
         ba = b - a
         ma, mb = (metric @ a[..., None])[..., 0], (metric @ ba[..., None])[..., 0]
         bb = (ba * mb).sum(1).clamp_min(1e-9)
         ra, rb = column([c.ra for c in cones]), column([c.rb for c in cones])
-        quadratic = torch.stack([metric[:, 0, 0], metric[:, 1, 1], metric[:, 2, 2], 2 * metric[:, 0, 1],
-                                 2 * metric[:, 0, 2], 2 * metric[:, 1, 2], *(-2 * ma).T, (a * ma).sum(1)], 1)
+        quadratic = torch.stack(
+            [
+                metric[:, 0, 0],
+                metric[:, 1, 1],
+                metric[:, 2, 2],
+                2 * metric[:, 0, 1],
+                2 * metric[:, 0, 2],
+                2 * metric[:, 1, 2],
+                *(-2 * ma).T,
+                (a * ma).sum(1),
+            ],
+            1,
+        )
         linear = torch.cat([mb, -(a * mb).sum(1, keepdim=True)], 1) / bb[:, None]
 
         def ship(x: Tensor) -> Tensor:
@@ -69,7 +82,10 @@ class Field:
         self.inverse_squash = ship(1 / s.clamp_min(1)[:, None])
         self.metric, self.ma, self.mb = ship(metric.reshape(-1, 9).T), ship(ma.T), ship(mb.T)
         self.dorsal = ship(dorsal)
-        self.dorsal_a, self.dorsal_ba = ship((dorsal * a).sum(1)[:, None]), ship((dorsal * ba).sum(1)[:, None])
+        self.dorsal_a, self.dorsal_ba = (
+            ship((dorsal * a).sum(1)[:, None]),
+            ship((dorsal * ba).sum(1)[:, None]),
+        )
         self.back = ship(column([c.back for c in cones])[:, None])
         self.pale = ship(column([c.pale for c in cones])[:, None])
         low = torch.minimum(a - ra[:, None], b - rb[:, None]).amin(0) - 0.02
@@ -77,7 +93,7 @@ class Field:
         self.low, self.high = ship(low), ship(high)
 
     def parts(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Distance to each cone [P, R], the place h on its axis [P, R] and the axis distance in its metric [P, R]."""
+        """Distance to each cone, the place h on its axis and the axis distance in its metric, each [P, R]."""
         features = _features(points)
         axis = self.quadratic @ features
         u = self.linear @ features[6:]
@@ -88,7 +104,7 @@ class Field:
 
     def _blend(self, distance: Tensor) -> Tensor:
         soft = torch.logsumexp(distance[: self.coarse] * (-1 / self.soft), 0).mul_(-self.soft)
-        crisp = torch.logsumexp(distance[self.coarse:] * (-1 / self.crisp), 0).mul_(-self.crisp)
+        crisp = torch.logsumexp(distance[self.coarse :] * (-1 / self.crisp), 0).mul_(-self.crisp)
         return -self.crisp * torch.logaddexp(soft * (-1 / self.crisp), crisp * (-1 / self.crisp))
 
     def distance(self, points: Tensor) -> Tensor:
@@ -96,16 +112,16 @@ class Field:
         return self._blend(self.parts(points)[0])
 
     def nearest(self, points: Tensor) -> Tensor:
-        """Distance of the sharp union, [R]: cheaper, and never smaller than the smooth one's by more than the blend."""
+        """Distance of the sharp union, [R]: cheaper, and larger than the smooth one's by the blend at most."""
         return self.parts(points)[0].amin(0)
 
     def surface(self, points: Tensor) -> dict[str, Tensor]:
         """At points on the surface: normal [3, R], coat fields back and pale [R] (blended like the shape)."""
         distance, h, axis = self.parts(points)
         near = torch.softmax(distance[: self.coarse] * (-1 / self.soft), 0)
-        far = torch.softmax(distance[self.coarse:] * (-1 / self.crisp), 0)
+        far = torch.softmax(distance[self.coarse :] * (-1 / self.crisp), 0)
         soft = -self.soft * torch.logsumexp(distance[: self.coarse] * (-1 / self.soft), 0)
-        crisp = -self.crisp * torch.logsumexp(distance[self.coarse:] * (-1 / self.crisp), 0)
+        crisp = -self.crisp * torch.logsumexp(distance[self.coarse :] * (-1 / self.crisp), 0)
         share = torch.sigmoid((crisp - soft) / self.crisp)
         weight = torch.cat([near * share, far * (1 - share)])
         pull = weight * self.inverse_squash / axis
@@ -114,13 +130,24 @@ class Field:
         normal = normal / normal.norm(dim=0).clamp_min(1e-8)
         height = self.dorsal @ points - self.dorsal_a - h * self.dorsal_ba
         rise = height / torch.addcmul(self.ra, h, self.dr)
-        return {"normal": normal, "back": (weight * (self.back + rise)).sum(0),
-                "pale": (weight * (self.pale - 0.25 * rise)).sum(0)}
+        return {
+            "normal": normal,
+            "back": (weight * (self.back + rise)).sum(0),
+            "pale": (weight * (self.pale - 0.25 * rise)).sum(0),
+        }
 
 
-def march(field: Field, origin: Tensor, direction: Tensor, start: Tensor, end: Tensor, *, steps: int,
-          precision: float) -> Tensor:
-    """Sphere tracing of rays origin [3] or [3, R] + t direction [3, R], t from start to end [R]: t of the hit, else inf.
+def march(
+    field: Field,
+    origin: Tensor,
+    direction: Tensor,
+    start: Tensor,
+    end: Tensor,
+    *,
+    steps: int,
+    precision: float,
+) -> Tensor:
+    """Sphere tracing of rays origin [3] or [3, R] + t direction [3, R], t from start to end [R]; gives t, inf for a miss.
 
     Rays that hit or leave are dropped from the work as it goes on.
     """

@@ -1,4 +1,4 @@
-"""Shepherd World: a ray-marched German shepherd with known coat, pose, scene, light and view; picture i of seed s is fixed."""
+"""Shepherd World: a ray-marched German shepherd whose every factor is known; picture i of seed s is always the same."""
 
 from __future__ import annotations
 
@@ -22,9 +22,18 @@ SCENES = ("park", "city", "snow", "beach", "studio")
 LIGHTS = ("day", "sunset", "night")
 CHOICES = {"coat": COATS, "pose": POSES, "scene": SCENES, "light": LIGHTS}
 RANGES = {
-    "azimuth_deg": (-180.0, 180.0), "distance": (1.8, 4.5), "x": (-0.5, 0.5), "y": (-0.3, 0.3), "size": (0.7, 1.3),
-    "head_yaw_deg": (-60.0, 60.0), "head_pitch_deg": (-30.0, 30.0), "tail_deg": (0.0, 60.0), "tongue": (0.0, 1.0),
-    "stance": (-1.0, 1.0), "build": (0.85, 1.15), "light_deg": (-120.0, 120.0),
+    "azimuth_deg": (-180.0, 180.0),
+    "distance": (1.8, 4.5),
+    "x": (-0.5, 0.5),
+    "y": (-0.3, 0.3),
+    "size": (0.7, 1.3),
+    "head_yaw_deg": (-60.0, 60.0),
+    "head_pitch_deg": (-30.0, 30.0),
+    "tail_deg": (0.0, 60.0),
+    "tongue": (0.0, 1.0),
+    "stance": (-1.0, 1.0),
+    "build": (0.85, 1.15),
+    "light_deg": (-120.0, 120.0),
 }
 CAMERA_HEIGHT, HALF_VIEW, HORIZON = 0.70, 0.30, 0.20
 
@@ -33,9 +42,10 @@ CAMERA_HEIGHT, HALF_VIEW, HORIZON = 0.70, 0.30, 0.20
 class Factors:
     """Everything a picture shows; a bad value raises WorkbenchError.
 
-    azimuth_deg: 0 looks at the viewer, 90 to the right of the picture, -90 to the left. distance: camera to dog, metres.
-    x, y: shift in the frame, in half pictures (right, up). size: scale of the dog. stance: -1..1, stride and side
-    of the tail. build: depth of the chest. light_deg: side the light comes from (90: right). scenery: seed of the backdrop.
+    azimuth_deg: 0 looks at the viewer, 90 to the right of the picture, -90 to the left. distance: camera to dog,
+    metres. x, y: shift in the frame, in half pictures (right, up). size: scale of the dog. stance: -1..1, stride and
+    side of the tail. build: depth of the chest. light_deg: side the light comes from (90: right). scenery: seed of
+    the backdrop.
     """
 
     coat: str
@@ -59,17 +69,24 @@ class Factors:
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise WorkbenchError(f"{name} {getattr(self, name)!r} is not in Shepherd World; choose one of {', '.join(choices)}.")
+                raise WorkbenchError(
+                    f"{name} {getattr(self, name)!r} is not in Shepherd World; "
+                    f"choose one of {', '.join(choices)}."
+                )
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise WorkbenchError(f"{name} is {value!r}; give a number from {low:g} to {high:g}.")
-        if isinstance(self.scenery, bool) or not isinstance(self.scenery, int) or not 0 <= self.scenery < 2**31:
+        if (
+            isinstance(self.scenery, bool)
+            or not isinstance(self.scenery, int)
+            or not 0 <= self.scenery < 2**31
+        ):
             raise WorkbenchError(f"scenery is {self.scenery!r}; give a whole number from 0 to 2147483647.")
 
 
 def draw_factors(seed: int, index: int, **fixed) -> Factors:
-    """Factors of picture `index` of `seed`. Each field has its own number, so `fixed` ones leave the others alone."""
+    """Factors of picture `index` of `seed`. Each field has its own number: `fixed` ones leave the others alone."""
     for name, value in (("seed", seed), ("index", index)):
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
             raise WorkbenchError(f"{name} is {value!r}; give a whole number from 0 to 2**63 - 1.")
@@ -88,23 +105,37 @@ def draw_factors(seed: int, index: int, **fixed) -> Factors:
     broad = between(4, 0, 180) if u[5] < 0.12 else 75 + 55 * (u[4] + u[23] - 1)
     drawn = {
         **{name: choices[int(u[k] * len(choices))] for k, (name, choices) in enumerate(CHOICES.items())},
-        "azimuth_deg": broad * (1 if u[6] < 0.5 else -1), "distance": between(7, 2.35, 3.05), "x": bell(8, 0.16),
-        "y": between(10, -0.06, 0.06), "size": between(11, 0.92, 1.08), "head_yaw_deg": bell(12, 40),
-        "head_pitch_deg": between(14, -14, 14), "tail_deg": between(15, 0, 45),
-        "tongue": 0.0 if u[16] < 0.5 else 2 * u[16] - 1, "stance": between(17, 0.45, 1) * (1 if u[22] < 0.5 else -1), "build": between(18, 0.94, 1.05),
-        "light_deg": between(19, 35, 75) * (1 if u[20] < 0.5 else -1), "scenery": int(u[21] * 2**31),
+        "azimuth_deg": broad * (1 if u[6] < 0.5 else -1),
+        "distance": between(7, 2.35, 3.05),
+        "x": bell(8, 0.16),
+        "y": between(10, -0.06, 0.06),
+        "size": between(11, 0.92, 1.08),
+        "head_yaw_deg": bell(12, 40),
+        "head_pitch_deg": between(14, -14, 14),
+        "tail_deg": between(15, 0, 45),
+        "tongue": 0.0 if u[16] < 0.5 else 2 * u[16] - 1,
+        "stance": between(17, 0.45, 1) * (1 if u[22] < 0.5 else -1),
+        "build": between(18, 0.94, 1.05),
+        "light_deg": between(19, 35, 75) * (1 if u[20] < 0.5 else -1),
+        "scenery": int(u[21] * 2**31),
     }
     return Factors(**{**drawn, **fixed})
 
 
 def mirrored(factors: Factors) -> Factors:
     """The factors whose dog is the mirror image; the scenery stays as it is."""
-    return replace(factors, azimuth_deg=-factors.azimuth_deg, x=-factors.x, head_yaw_deg=-factors.head_yaw_deg,
-                   stance=-factors.stance, light_deg=-factors.light_deg)
+    return replace(
+        factors,
+        azimuth_deg=-factors.azimuth_deg,
+        x=-factors.x,
+        head_yaw_deg=-factors.head_yaw_deg,
+        stance=-factors.stance,
+        light_deg=-factors.light_deg,
+    )
 
 
 class _Shot:
-    """One picture's camera, rays and dog. Rays are [3, S*S], in the camera's frame (x right, y up, z to the camera)."""
+    """One picture's camera, rays and dog. Rays are [3, S*S] in the dog's frame (x forward, y up, z right)."""
 
     def __init__(self, factors: Factors, samples: int, device) -> None:
         self.factors, self.samples, self.device = factors, samples, device
@@ -114,18 +145,25 @@ class _Shot:
         forward = (math.sin(turn), 0.0, math.cos(turn))
         right = (-math.cos(turn), 0.0, math.sin(turn))
         self.to_dog = torch.tensor([forward, (0.0, 1.0, 0.0), right], device=device)
-        shift = factors.x * HALF_VIEW * factors.distance - factors.size * self._middle(self.field, forward[0], right[0])
+        shift = factors.x * HALF_VIEW * factors.distance - factors.size * self._middle(
+            self.field, forward[0], right[0]
+        )
         self.place = torch.tensor([shift, 0.0, 0.0], dtype=torch.float32, device=device)
         camera = torch.tensor([0.0, CAMERA_HEIGHT, factors.distance], device=device)
         self.camera = self.to_dog @ (camera - self.place) / factors.size
         self.light = world_light.LIGHTS[factors.light]
-        self.sun = self.to_dog @ torch.tensor(world_light.direction(self.light, factors.light_deg), device=device)
+        self.sun = self.to_dog @ torch.tensor(
+            world_light.direction(self.light, factors.light_deg), device=device
+        )
 
     @staticmethod
     def _middle(field: Field, forward: float, right: float) -> float:
-        """Sideways middle of the dog in the camera's frame, so that head and tail are equally far from the margins."""
-        places = [(c[0] * forward + c[2] * right, r) for cone in field.cones
-                  for c, r in ((cone.a, cone.ra), (cone.b, cone.rb))]
+        """Sideways middle of the dog in the camera's frame: head and tail are then equally far from the margins."""
+        places = [
+            (c[0] * forward + c[2] * right, r)
+            for cone in field.cones
+            for c, r in ((cone.a, cone.ra), (cone.b, cone.rb))
+        ]
         return float(0.5 * (min(x - r for x, r in places) + max(x + r for x, r in places)))
 
     def plane(self, samples: int) -> tuple[Tensor, Tensor]:
@@ -149,7 +187,7 @@ def _box(field: Field, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tenso
 
 
 def _hits(shot: _Shot) -> Tensor:
-    """Distance along each ray to the dog [S*S], inf for a miss: first one cone per block of rays, then each ray."""
+    """Distance along each ray to the dog [S*S], inf for a miss: first a cone per block, then each ray."""
     samples, field = shot.samples, shot.field
     block = max(1, samples // 32)
     coarse = -(-samples // block)
@@ -209,7 +247,9 @@ def _ground_light(shot: _Shot, resolution: int) -> Tensor:
     near = torch.nonzero((ray[1] < -1e-4) & (points[[0, 2]].square().sum(0) < 4.0))[:, 0]
     light = torch.ones_like(t)
     points = points[:, near]
-    light[near] = 1 - shot.light.shade * (1 - _shadow(shot.field, points, shot.sun, steps=14, start=0.02, sharp=9))
+    light[near] = 1 - shot.light.shade * (
+        1 - _shadow(shot.field, points, shot.sun, steps=14, start=0.02, sharp=9)
+    )
     low, high = shot.field.low[:, None] - 0.15, shot.field.high[:, None] + 0.15
     close = torch.nonzero(((points > low) & (points < high))[[0, 2]].all(0))[:, 0]
     gap = shot.field.distance(points[:, close]).clamp_min(0)
@@ -224,8 +264,11 @@ def _dog(shot: _Shot, t: Tensor, ray: Tensor) -> Tensor:
     surface = field.surface(points)
     normal = surface["normal"]
     place, turn = head_frame(factors)
-    head = torch.tensor(turn.T, dtype=torch.float32, device=t.device) @ (
-        points - torch.tensor(place, dtype=torch.float32, device=t.device)[:, None]) / HEAD_SIZE
+    head = (
+        torch.tensor(turn.T, dtype=torch.float32, device=t.device)
+        @ (points - torch.tensor(place, dtype=torch.float32, device=t.device)[:, None])
+        / HEAD_SIZE
+    )
     colour = world_coat.albedo(factors.coat, surface, points, head, factors.tongue)
     facing = shot.sun @ normal
     lit = _shadow(field, points + 0.03 * normal, shot.sun, steps=5, start=0.02, sharp=7)
@@ -253,10 +296,20 @@ def _picture(factors: Factors, resolution: int, supersample: int, device) -> Ten
     depth = CAMERA_HEIGHT / (-rise * HALF_VIEW).clamp_min(0.01)
     sun_u = 0.62 * factors.light_deg / 75
     numbers = np.random.default_rng(factors.scenery).random(64)
-    view = world_scenes.View(u=u, rise=rise, ground_x=u * HALF_VIEW * depth, depth=depth, light=shot.light,
-                             light_name=factors.light, sun_u=sun_u, numbers=numbers)
+    view = world_scenes.View(
+        u=u,
+        rise=rise,
+        ground_x=u * HALF_VIEW * depth,
+        depth=depth,
+        light=shot.light,
+        light_name=factors.light,
+        sun_u=sun_u,
+        numbers=numbers,
+    )
     picture = world_scenes.SCENES[factors.scene](view)
-    ground = F.interpolate(_ground_light(shot, resolution), scale_factor=supersample, mode="bilinear", align_corners=False)
+    ground = F.interpolate(
+        _ground_light(shot, resolution), scale_factor=supersample, mode="bilinear", align_corners=False
+    )
     picture = picture * ground[0]
     if factors.scene == "snow":
         picture = world_scenes.snowfall(picture, u, v, numbers, factors.light)
@@ -271,11 +324,19 @@ def _picture(factors: Factors, resolution: int, supersample: int, device) -> Ten
 
 
 @torch.no_grad()
+def dog_mask(factors: Factors, resolution: int = 64, *, device="cpu") -> Tensor:
+    """Where the dog is seen, [H, W] bool, by one ray in the middle of each pixel."""
+    return torch.isfinite(_hits(_Shot(factors, resolution, device))).view(resolution, resolution)
+
+
+@torch.no_grad()
 def render(factors: Sequence[Factors], resolution: int = 64, *, supersample: int = 2, device="cpu") -> Tensor:
     """Pictures [N, 3, H, W] in [-1, 1]; each depends on its own factors alone."""
     if not 16 <= resolution <= 2048 or not 1 <= supersample <= 8:
-        raise WorkbenchError(f"resolution {resolution} with supersample {supersample} cannot be drawn; "
-                             "give a resolution from 16 to 2048 and a supersample from 1 to 8.")
+        raise WorkbenchError(
+            f"resolution {resolution} with supersample {supersample} cannot be drawn; "
+            "give a resolution from 16 to 2048 and a supersample from 1 to 8."
+        )
     if len(factors) == 0:
         return torch.empty(0, 3, resolution, resolution, device=device)
     return torch.stack([_picture(f, resolution, supersample, device) for f in factors])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
-    """Key light from `elevation` degrees, its colour; ambient from above and below; sky top and low; all linear RGB."""
+    """Key light at `elevation` degrees; ambient from above and below; sky top and low; shade: depth of shadows."""
 
     elevation: float
     key: tuple[float, float, float]
@@ -30,20 +30,44 @@ def linear(*rgb: float) -> tuple[float, ...]:
 
 
 LIGHTS = {
-    "day": Light(elevation=52, key=(0.98, 0.93, 0.83), sky=(0.38, 0.42, 0.49), bounce=(0.17, 0.165, 0.15),
-                 rim=(0.10, 0.11, 0.12), top=linear(0.33, 0.58, 0.90), low=linear(0.80, 0.90, 0.97),
-                 backdrop=linear(0.74, 0.78, 0.82), shade=0.62),
-    "sunset": Light(elevation=27, key=(1.28, 0.80, 0.45), sky=(0.33, 0.28, 0.40), bounce=(0.19, 0.14, 0.15),
-                    rim=(0.30, 0.16, 0.07), top=linear(0.42, 0.35, 0.58), low=linear(1.0, 0.66, 0.34),
-                    backdrop=linear(0.66, 0.50, 0.55), shade=0.58),
-    "night": Light(elevation=48, key=(0.36, 0.46, 0.70), sky=(0.070, 0.095, 0.18), bounce=(0.030, 0.036, 0.060),
-                   rim=(0.16, 0.22, 0.38), top=linear(0.05, 0.07, 0.19), low=linear(0.13, 0.18, 0.36),
-                   backdrop=linear(0.20, 0.27, 0.47), shade=0.60),
+    "day": Light(
+        elevation=52,
+        key=(0.98, 0.93, 0.83),
+        sky=(0.38, 0.42, 0.49),
+        bounce=(0.17, 0.165, 0.15),
+        rim=(0.10, 0.11, 0.12),
+        top=linear(0.33, 0.58, 0.90),
+        low=linear(0.80, 0.90, 0.97),
+        backdrop=linear(0.74, 0.78, 0.82),
+        shade=0.62,
+    ),
+    "sunset": Light(
+        elevation=27,
+        key=(1.28, 0.80, 0.45),
+        sky=(0.33, 0.28, 0.40),
+        bounce=(0.19, 0.14, 0.15),
+        rim=(0.30, 0.16, 0.07),
+        top=linear(0.42, 0.35, 0.58),
+        low=linear(1.0, 0.66, 0.34),
+        backdrop=linear(0.66, 0.50, 0.55),
+        shade=0.58,
+    ),
+    "night": Light(
+        elevation=48,
+        key=(0.36, 0.46, 0.70),
+        sky=(0.070, 0.095, 0.18),
+        bounce=(0.030, 0.036, 0.060),
+        rim=(0.16, 0.22, 0.38),
+        top=linear(0.05, 0.07, 0.19),
+        low=linear(0.13, 0.18, 0.36),
+        backdrop=linear(0.20, 0.27, 0.47),
+        shade=0.60,
+    ),
 }
 
 
 def direction(light: Light, azimuth_deg: float) -> tuple[float, float, float]:
-    """Unit vector to the key light in the camera's frame; 0 degrees is behind the camera, 90 from the right."""
+    """Unit vector to the key light in the camera's frame; 0 degrees is behind it, 90 from the right."""
     rise, turn = math.radians(light.elevation), math.radians(azimuth_deg)
     return (math.cos(rise) * math.sin(turn), math.sin(rise), math.cos(rise) * math.cos(turn))
 
