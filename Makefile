@@ -26,7 +26,11 @@ APP_READY := $(VENV)/.ready-app-$(KEY)
 DEV_READY := $(VENV)/.ready-dev-$(KEY)
 RUN := $(PY) -m workbench.cli
 
-.PHONY: help app lab test test-long demo-models constraints clean
+# The stamp's key, for scripts and tests.
+key:
+	@echo $(KEY)
+
+.PHONY: help key app lab test test-long demo-models constraints clean
 
 help:
 	@sed -n '2,/^$$/p' Makefile | sed 's/^#//; s/^ //'
@@ -40,7 +44,7 @@ define install
 	  echo "error: there is no $(PYTHON). Install Python 3.11 or newer: sudo apt-get install python3 python3-venv" >&2; exit 2
 	fi
 	if ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 or newer is needed. Choose another: make $@ PYTHON=python3.12" >&2
+	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 or newer is needed. Choose another: make $(or $(firstword $(MAKECMDGOALS)),app) PYTHON=python3.12" >&2
 	  exit 2
 	fi
 	if ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -88,7 +92,8 @@ test-long: $(DEV_READY)
 	@$(PY) -m pytest -m long tests
 
 constraints: $(DEV_READY)
-	@$(PY) tests/house/requirements.py > constraints.txt.new
+	@$(PY) -m pip install -q --no-compile -c constraints.txt -e '.[dev,flux,cluster]'
+	$(PY) tests/house/requirements.py > constraints.txt.new
 	mv constraints.txt.new constraints.txt
 
 clean:

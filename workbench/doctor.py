@@ -43,6 +43,8 @@ class Finding:
 
 def examine(*, port: int = PORT, models: Path = MODELS) -> list[Finding]:
     """All findings about this machine, in the order of the report."""
+    if not 1 <= port <= 65535:
+        raise WorkbenchError(f"The port is {port}: expected 1 to 65535.")
     return [
         *_machine(),
         *_libraries(),
@@ -149,8 +151,6 @@ def _disk(folder: Path) -> Finding:
 
 
 def _port(port: int) -> Finding:
-    if not 1 <= port <= 65535:
-        raise WorkbenchError(f"The port is {port}: expected 1 to 65535.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,0 +1,180 @@
+"""The command line: its help is kept as text, mistakes are one line and exit status 2, importing launches nothing."""
+
+import errno
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workbench import cli
+from workbench.errors import WorkbenchError
+
+SNAPSHOT = Path(__file__).with_name("cli_help.txt")
+COMMANDS = [
+    [],
+    ["dataset"],
+    ["dataset", "world"],
+    ["dataset", "check"],
+    ["train-clip"],
+    ["train-judge"],
+    ["train"],
+    ["gif"],
+    ["sample"],
+    ["open-picture"],
+    ["evaluate"],
+    ["evaluate", "faithfulness"],
+    ["figures"],
+    ["bench"],
+    ["bench", "step"],
+    ["doctor"],
+    ["app"],
+]
+
+
+def help_text(words: list[str], capsys) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*words, "--help"])
+    assert stopped.value.code == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    return "\n".join(line.rstrip() for line in shown.strip().splitlines())
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "workbench.cli", *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_help_is_what_the_snapshot_says(capsys, monkeypatch):
+    """Changed on purpose? WORKBENCH_UPDATE_SNAPSHOTS=1 writes the new text; read the diff before you commit it."""
+    monkeypatch.setenv("COLUMNS", "100")
+    pages = [
+        f"$ workbench {' '.join([*words, '--help'])}\n{help_text(words, capsys)}\n" for words in COMMANDS
+    ]
+    shown = "\n".join(pages)
+    if os.environ.get("WORKBENCH_UPDATE_SNAPSHOTS") == "1":
+        SNAPSHOT.write_text(shown)
+    assert shown == SNAPSHOT.read_text()
+
+
+def test_help_answers_within_a_second_and_loads_no_torch():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = "import sys, workbench.cli; assert not {'torch', 'gradio', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert run("--help").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor seconds of both runs, so that a busy machine does not fail the test.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
+
+
+def test_no_command_shows_the_help():
+    assert "train-clip" in run().stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nonsense"], "nonsense"),
+        (["sample"], "--prompt"),
+        (["sample", "--prompt", "a dog", "--seed", "1.5"], "--seed"),
+        (["sample", "--prompt", "a dog", "--count", "many"], "--count"),
+        (["train", "--data", "d", "--out", "o", "--presets", "x"], "--presets"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_explained_and_exits_with_two(words, message):
+    done = run(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_is_one_line_on_stderr_and_debug_shows_where():
+    done = run("doctor", "--port", "99999")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: The port is 99999: expected 1 to 65535.\n"
+    debug = run("doctor", "--port", "99999", WORKBENCH_DEBUG="1")
+    assert debug.returncode == 2
+    assert "Traceback" in debug.stderr
+    assert debug.stderr.endswith("error: The port is 99999: expected 1 to 65535.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (WorkbenchError("count is 0:\n  expected 1 or more."), "count is 0: expected 1 or more."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b.png"),
+            "No space left on device: a/b.png. Make room",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/out"),
+            "Permission denied: /out. Choose a folder",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "No such file: x. Check the path."),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error. Mend that"),
+        (
+            OSError("Cannot write x: the disk is full; make room."),
+            "Cannot write x: the disk is full; make room.",
+        ),
+        (WorkbenchError(), "WorkbenchError"),
+    ],
+)
+def test_errors_become_one_sentence(error, expected):
+    sentence = cli.sentence(error)
+    assert sentence.startswith(expected)
+    assert "\n" not in sentence
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    done = run("open-picture", str(tmp_path / "none.png"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "none.png" in done.stderr
+
+
+def test_control_c_ends_with_130_and_the_same_line_goes_on(tmp_path):
+    """What was drawn when Ctrl-C came is kept."""
+    words = ["dataset", "world", "--out", str(tmp_path / "set"), "--resolution", "16", "--workers", "1"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "workbench.cli", *words, "--count", "50000"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("set/images/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert list(tmp_path.glob("set/images/*.png"))
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m workbench.cli figures | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    assert "error" not in done.stderr
+
+
+def test_a_shipped_model_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.find_model("workbench") == str(cli.ROOT / "workbench")
+    assert cli.find_model("owner/name") == "owner/name"
+    (tmp_path / "workbench").mkdir()
+    assert cli.find_model("workbench") == "workbench"
