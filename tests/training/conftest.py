@@ -1,0 +1,71 @@
+"""One tiny data set, CLIP and reference run for all training tests."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """tests/training/tiny_run.py as a module."""
+    spec = importlib.util.spec_from_file_location("tiny_run", Path(__file__).with_name("tiny_run.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def inputs(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(data, clip) of tiny runs."""
+    return tiny.make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Bits are compared: one thread, and the caller's number put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def whole_run(tiny: ModuleType, inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted tiny run: what every interrupted one has to equal."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("whole") / "run"
+    result = tiny.run_tiny(inputs, out)
+    assert (result.reason, result.cur_nimg) == ("done", 192)
+    return out
+
+
+@pytest.fixture(scope="session")
+def same_run():
+    """Compare two runs: bits of the newest checkpoint, grids, and history lines apart from times."""
+    from workbench.training.checkpoint import newest
+    from workbench.training.history import TIMES
+
+    def lines(run: Path) -> list[dict]:
+        texts = (run / "history.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(text).items() if k not in TIMES} for text in texts]
+
+    def compare(one: Path, other: Path) -> None:
+        a, b = newest(one)[0], newest(other)[0]
+        assert a.cur_nimg == b.cur_nimg
+        parts_a, parts_b = a.tensors(), b.tensors()
+        assert parts_a.keys() == parts_b.keys()
+        for part, tensors in parts_a.items():
+            assert tensors.keys() == parts_b[part].keys()
+            for name, value in tensors.items():
+                assert torch.equal(value, parts_b[part][name]), f"{part}.{name} differs"
+        assert lines(one) == lines(other)
+        grids = sorted(p.name for p in (one / "samples").glob("*.png"))
+        assert grids == sorted(p.name for p in (other / "samples").glob("*.png"))
+        for name in grids:
+            assert (one / "samples" / name).read_bytes() == (other / "samples" / name).read_bytes()
+
+    return compare
