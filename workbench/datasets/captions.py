@@ -287,7 +287,7 @@ def _picker(seed: int, index: int, stream: int):
 
 
 def caption(factors, seed: int, index: int) -> str:
-    """A caption of these factors, fixed by (factors, seed, index); a quarter name two or three factors only."""
+    """A caption of these factors, fixed by (factors, seed, index); a quarter name two or three only."""
     pick = _picker(seed, index, 1)
     partial = pick(range(1000)) < 1000 * PART_SHARE
     return _write(pick(PART_FORMS if partial else FULL_FORMS), factors, pick)

@@ -1,8 +1,9 @@
 """A smooth union of squashed round cones as one signed distance field, evaluated by two matrix products.
 
-A cone runs from a (radius ra) to b (radius rb); its metric M = I + (s^2 - 1) n n^T makes it s times thinner along
-the unit vector n. With u = (p-a)'M(b-a) / (b-a)'M(b-a) and h = clamp(u, 0, 1), the squared distance to the axis is
-(p-a)'M(p-a) + (b-a)'M(b-a) h (h - 2u): quadratic and linear in p, so all cones times all points are two products.
+A cone runs from a (radius ra) to b (radius rb); its metric M = I + (s^2 - 1) n n^T makes it s times thinner
+along the unit vector n. With u = (p-a)'M(b-a) / (b-a)'M(b-a) and h = clamp(u, 0, 1), the squared distance to
+the axis is (p-a)'M(p-a) + (b-a)'M(b-a) h (h - 2u): quadratic and linear in p, so all cones at all points take
+two products.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _features(points: Tensor) -> Tensor:
 
 
 class Field:
-    """The union of cones; coarse ones blend over the length `soft`, fine ones and the two groups over `crisp`.
+    """The union of cones; coarse ones blend over the length `soft`, fine ones and the groups over `crisp`.
 
     Points are [3, R] float32; distances [R] are at most the true ones (up to the cones' taper).
     """
@@ -112,7 +113,7 @@ class Field:
         return self._blend(self.parts(points)[0])
 
     def nearest(self, points: Tensor) -> Tensor:
-        """Distance of the sharp union, [R]: cheaper, and larger than the smooth one's by the blend at most."""
+        """Distance of the sharp union, [R]: cheaper, larger than the smooth one's by the blend."""
         return self.parts(points)[0].amin(0)
 
     def surface(self, points: Tensor) -> dict[str, Tensor]:
@@ -147,7 +148,7 @@ def march(
     steps: int,
     precision: float,
 ) -> Tensor:
-    """Sphere tracing of rays origin [3] or [3, R] + t direction [3, R], t from start to end [R]; gives t, inf for a miss.
+    """Sphere tracing of rays origin [3] or [3, R] + t direction [3, R]: t of the hit [R], inf for a miss.
 
     Rays that hit or leave are dropped from the work as it goes on.
     """

@@ -1,4 +1,4 @@
-"""Shepherd World: a ray-marched German shepherd whose every factor is known; picture i of seed s is always the same."""
+"""Shepherd World: a ray-marched German shepherd of known factors; picture i of seed s is always the same."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ CAMERA_HEIGHT, HALF_VIEW, HORIZON = 0.70, 0.30, 0.20
 class Factors:
     """Everything a picture shows; a bad value raises WorkbenchError.
 
-    azimuth_deg: 0 looks at the viewer, 90 to the right of the picture, -90 to the left. distance: camera to dog,
-    metres. x, y: shift in the frame, in half pictures (right, up). size: scale of the dog. stance: -1..1, stride and
-    side of the tail. build: depth of the chest. light_deg: side the light comes from (90: right). scenery: seed of
-    the backdrop.
+    azimuth_deg: 0 looks at the viewer, 90 to the right of the picture, -90 to the left. distance: camera to
+    dog, metres. x, y: shift in the frame, in half pictures (right, up). size: scale of the dog.
+    stance: stride and side of the tail. build: depth of the chest. light_deg: where the light comes from
+    (90: right). scenery: seed of the backdrop.
     """
 
     coat: str
@@ -86,7 +86,7 @@ class Factors:
 
 
 def draw_factors(seed: int, index: int, **fixed) -> Factors:
-    """Factors of picture `index` of `seed`. Each field has its own number: `fixed` ones leave the others alone."""
+    """Factors of picture `index` of `seed`. `fixed` fields leave the others as they are."""
     for name, value in (("seed", seed), ("index", index)):
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
             raise WorkbenchError(f"{name} is {value!r}; give a whole number from 0 to 2**63 - 1.")
@@ -158,7 +158,7 @@ class _Shot:
 
     @staticmethod
     def _middle(field: Field, forward: float, right: float) -> float:
-        """Sideways middle of the dog in the camera's frame: head and tail are then equally far from the margins."""
+        """Sideways middle of the dog before the camera: head and tail are equally far from the margins."""
         places = [
             (c[0] * forward + c[2] * right, r)
             for cone in field.cones

@@ -14,7 +14,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Coat:
-    """Linear colours of base, saddle, pale parts, mask; the saddle's edge in the field `back` and its width."""
+    """Linear colours of the parts; the saddle's edge in the field `back` and its width."""
 
     base: Colour
     saddle: Colour

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
-    """Key light at `elevation` degrees; ambient from above and below; sky top and low; shade: depth of shadows."""
+    """Key light at `elevation` degrees; ambient from above and below; sky; shade: depth of shadows."""
 
     elevation: float
     key: tuple[float, float, float]

@@ -17,7 +17,7 @@ from workbench.datasets.world_light import Light, level, linear
 
 @dataclass(kw_only=True)
 class View:
-    """What a scene needs: u, rise (v over the horizon), ground x and depth [S, S]; light; numbers for the scenery."""
+    """What a scene needs: u, rise (v over the horizon), ground x, depth [S, S]; light; random numbers."""
 
     u: Tensor
     rise: Tensor

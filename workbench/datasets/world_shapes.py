@@ -179,7 +179,7 @@ def _tail(points, radii) -> list[Cone]:
 
 
 def _trail(base, lengths, lifts, sway) -> list[tuple[float, float, float]]:
-    """A tail's points from its base: bones of these lengths and lifts (degrees), turned sideways by sway (degrees)."""
+    """A tail's points from its base: bones of these lengths and lifts, turned sideways by sway, degrees."""
     points = [base]
     for k, (length, lift) in enumerate(zip(lengths, lifts, strict=True)):
         rise, turn = math.radians(lift), math.radians(sway * (k + 1) / len(lengths))
