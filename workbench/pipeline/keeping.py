@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,16 +130,14 @@ def _make_room(folder: Path, count: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = sum(1 for _ in os.scandir(folder))
+        with tempfile.TemporaryFile(dir=folder):  # asks the disk itself: permissions, read-only mounts
+            pass
     except OSError as error:
         raise clear_os_error(error, folder) from error
     if held + count > MAX_FILES:
         raise WorkbenchError(
             f"{folder} already holds {held:,} files and {count:,} more would exceed {MAX_FILES:,}: "
             "choose another folder."
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(
-            f"Cannot write into {folder}: permission is denied; choose a folder you may write to."
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
@@ -110,8 +111,8 @@ def load_generator(folder: Path, config: Mapping[str, Any]) -> tuple[Generator, 
     path = folder / WEIGHTS
     try:
         generator_config = GeneratorConfig(**config.get("generator", {}))
-    except WorkbenchError:
-        raise
+    except WorkbenchError as error:
+        raise WorkbenchError(f"{folder}/config.json describes no generator: {error}") from error
     except (TypeError, AttributeError, ValueError) as error:
         raise WorkbenchError(
             f"{folder}/config.json describes a generator this version does not know ({error}): "
@@ -128,12 +129,22 @@ def load_generator(folder: Path, config: Mapping[str, Any]) -> tuple[Generator, 
     spoilt = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
     if spoilt is not None:
         raise WorkbenchError(f"{path} holds NaN or infinity in {spoilt}: use a save from before that.")
-    with torch.device("meta"):
-        check_shapes(Generator(generator_config).state_dict(), state, path)
+    check_shapes(_shapes_of(generator_config, folder), state, path)
     with torch.random.fork_rng(devices=[]):  # fresh weights draw from the caller's generator
         generator = Generator(generator_config)
     load_strict(generator, state, str(path))
     return generator.eval().requires_grad_(False), found
+
+
+def _shapes_of(config: GeneratorConfig, folder: Path) -> Mapping[str, Tensor]:
+    """The state of a generator without its memory."""
+    try:
+        with torch.device("meta"):
+            return Generator(config).state_dict()
+    except (RuntimeError, OverflowError) as error:  # sizes beyond any memory
+        raise WorkbenchError(
+            f"{folder}/config.json describes a generator no machine can hold: {error}"
+        ) from error
 
 
 def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
@@ -154,7 +165,8 @@ def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], pa
 
 def load_text_encoder(folder: Path) -> TextEncoder:
     """The frozen text tower of a model folder."""
-    return TextEncoder.from_pretrained(folder / "text_encoder")
+    with torch.random.fork_rng(devices=[]):
+        return TextEncoder.from_pretrained(folder / "text_encoder")
 
 
 def _file_hash(path: Path) -> str:
@@ -225,9 +237,13 @@ def write_folder(
         if old.is_dir():
             for entry in [entry for entry in old.iterdir() if entry.name not in OWN_ENTRIES]:
                 os.replace(entry, folder / entry.name)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         if old.is_dir() and not folder.exists():
             os.replace(old, folder)
+        if isinstance(error, SafetensorError):  # how safetensors reports a full disk
+            raise OSError(
+                f"Cannot write {folder} ({error}): free some space or choose another folder."
+            ) from error
         raise clear_os_error(error, folder) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
