@@ -1,0 +1,150 @@
+"""Attention of G, D and the text encoder T: L2 self-attention, cross-attention, transformer blocks.
+
+Letters: N pictures, L tokens, h heads, d features a head. Every path here has a double backward (gradient penalties
+need it): plain matrix products and softmax, no fused kernel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.models.ops import EqualLinear
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[N, L, h*d] -> [N, h, L, d]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[N, h, L, d] -> [N, L, h*d]."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def l2_attention(q: Tensor, v: Tensor, scale: float, k: Tensor | None = None) -> Tensor:
+    """A_ij = softmax_j(-scale |q_i - k_j|^2), A v; tied queries and keys unless k is given (Sec. 3.2).
+
+    q [N, h, L, d], v [N, h, M, d] -> [N, h, L, d]. The term |q_i|^2 is constant in j and drops out of the softmax, so
+    the logits are 2 scale q.k - scale |k|^2. Softmax in float32.
+    """
+    k = q if k is None else k
+    bias = k.float().square().sum(-1)[:, :, None]
+    logits = (q @ k.transpose(-1, -2)).float() * (2 * scale) - bias * scale
+    return logits.softmax(dim=-1).to(v.dtype) @ v
+
+
+def dot_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v. q [N, h, L, d], k and v [N, h, M, d], mask bool [N, 1, 1, M] or [L, M], True = seen."""
+    logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
+    if mask is not None:
+        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    return logits.softmax(dim=-1).to(v.dtype) @ v
+
+
+def tokens_of(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, H*W, C], a view for channels_last features."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def picture_of(tokens: Tensor, x: Tensor) -> Tensor:
+    """[N, H*W, C] -> [N, C, H, W] in channels_last, sizes as in x."""
+    n, _, h, w = x.shape
+    return tokens.transpose(1, 2).reshape(n, -1, h, w).contiguous(memory_format=torch.channels_last)
+
+
+class PixelNorm(nn.Module):
+    """x / sqrt(mean_C x^2): each token to unit second moment, [..., C] -> [..., C]; computed in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.float()
+        return (y * (y.square().mean(-1, keepdim=True) + 1e-8).rsqrt()).to(x.dtype)
+
+
+def head_count(channels: int, head_dim: int) -> int:
+    """Heads of `head_dim` features; at least one. Raises WorkbenchError when they don't divide the channels."""
+    heads = max(1, channels // head_dim)
+    if channels % heads:
+        raise WorkbenchError(f"{channels} channels cannot be split into {heads} heads: choose channels in multiples of {head_dim}.")
+    return heads
+
+
+class SelfAttention(nn.Module):
+    """L2 self-attention over the pixels, w joined as one more token, then an MLP; residual gain 0.3 each (Sec. 3.2).
+
+    x [N, C, S, S], w [N, w_dim] or None (D has none) -> [N, C, S, S]. q = k (tied). The scale starts at
+    1 / sqrt(8 d): for unit-normal q the variance of |q_i - q_j|^2 is 8 d, so the logits start with unit deviation, as
+    the paper asks; 1 / sqrt(d) would put nearly all mass on the token itself.
+    """
+
+    def __init__(self, channels: int, *, w_dim: int | None, head_dim: int = 64, mlp_ratio: int = 2, gain: float = 0.3):
+        super().__init__()
+        self.heads = head_count(channels, head_dim)
+        self.scale = 1 / math.sqrt(8 * channels / self.heads)
+        self.gain = gain
+        self.norm = PixelNorm()
+        self.query = EqualLinear(channels, channels, bias=None)
+        self.value = EqualLinear(channels, channels, bias=None)
+        self.out = EqualLinear(channels, channels)
+        self.token = EqualLinear(w_dim, channels) if w_dim else None
+        self.mlp_in = EqualLinear(channels, mlp_ratio * channels, gain=math.sqrt(2))
+        self.mlp_out = EqualLinear(mlp_ratio * channels, channels)
+
+    def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
+        tokens = tokens_of(x)
+        pixels = tokens.shape[1]
+        seen = self.norm(tokens)
+        if self.token is not None:
+            seen = torch.cat([seen, self.norm(self.token(w.to(x.dtype)))[:, None]], dim=1)
+        q, v = split_heads(self.query(seen), self.heads), split_heads(self.value(seen), self.heads)
+        attended = merge_heads(l2_attention(q, v, self.scale))[:, :pixels]
+        tokens = tokens + self.gain * self.out(attended)
+        tokens = tokens + self.gain * self.mlp_out(F.leaky_relu(self.mlp_in(self.norm(tokens)), 0.2))
+        return picture_of(tokens, x)
+
+
+class CrossAttention(nn.Module):
+    """Each pixel asks the words: queries from the features, keys and values from t_local (Sec. 3.2).
+
+    x [N, C, S, S], t_local [N, T, text_dim], mask bool [N, T] (True = a real token) -> [N, C, S, S].
+    Scaled dot product: its Lipschitz constant does not matter here, the text is fixed while x changes.
+    """
+
+    def __init__(self, channels: int, *, text_dim: int, head_dim: int = 64, gain: float = 0.3):
+        super().__init__()
+        self.heads = head_count(channels, head_dim)
+        self.gain = gain
+        self.norm = PixelNorm()
+        self.query = EqualLinear(channels, channels, bias=None)
+        self.key = EqualLinear(text_dim, channels, bias=None)
+        self.value = EqualLinear(text_dim, channels, bias=None)
+        self.out = EqualLinear(channels, channels)
+
+    def forward(self, x: Tensor, t_local: Tensor, mask: Tensor | None = None) -> Tensor:
+        tokens, words = tokens_of(x), t_local.to(x.dtype)
+        q = split_heads(self.query(self.norm(tokens)), self.heads)
+        k, v = split_heads(self.key(words), self.heads), split_heads(self.value(words), self.heads)
+        attended = merge_heads(dot_attention(q, k, v, None if mask is None else mask[:, None, None]))
+        return picture_of(tokens + self.gain * self.out(attended), x)
+
+
+class TextBlock(nn.Module):
+    """One layer of T: pre-norm attention over the caption's tokens, then an MLP. [N, T, d] -> [N, T, d]."""
+
+    def __init__(self, dim: int, *, head_dim: int = 64, mlp_ratio: int = 4):
+        super().__init__()
+        self.heads = head_count(dim, head_dim)
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv = EqualLinear(dim, 3 * dim)
+        self.out = EqualLinear(dim, dim, gain=0.3)
+        self.mlp_in = EqualLinear(dim, mlp_ratio * dim)
+        self.mlp_out = EqualLinear(mlp_ratio * dim, dim, gain=0.3)
+
+    def forward(self, t: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(self.norm_attention(t)).chunk(3, dim=-1))
+        t = t + self.out(merge_heads(dot_attention(q, k, v, None if mask is None else mask[:, None, None])))
+        return t + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(t))))

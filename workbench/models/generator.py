@@ -1,0 +1,178 @@
+"""G: prompt features and noise to a pyramid of pictures (Sec. 3.1-3.3).
+
+Letters: N pictures, S pixels a side, C channels at that size. x_pyramid lists the running RGB sums, largest first:
+x_0 [N, 3, resolution, resolution] is the picture, in [-1, 1] without any clamp while training.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.models.attention import CrossAttention, SelfAttention
+from workbench.models.mapping import MappingNetwork, Text, TextTransformer
+from workbench.models.ops import LEAKY_GAIN, AdaptiveConv2d, EqualConv2d, leaky, upsample
+
+CONV_GAIN = 0.4  # residual gain of the convolution path (App. A)
+RGB_GAIN = 0.25  # the five increments together start at about half the range of a picture
+
+
+@dataclass(kw_only=True, frozen=True)
+class GeneratorConfig:
+    """Shape of G. Dictionaries are keyed by resolution (4, 8, ... up to `resolution`).
+
+    channels: features at each size; kernels: bank size K (1 = plain StyleGAN2 modulation); blocks: residual blocks;
+    attention / cross_attention: number of self- / cross-attention layers after each block, absent = none.
+    text_dim None = unconditional. Raises WorkbenchError on sizes that don't fit together.
+    """
+
+    resolution: int = 64
+    channels: dict[int, int]
+    kernels: dict[int, int]
+    blocks: dict[int, int]
+    attention: dict[int, int]
+    cross_attention: dict[int, int]
+    z_dim: int = 128
+    w_dim: int = 256
+    mapping_layers: int = 4
+    mapping_lr_mul: float = 0.01
+    text_dim: int | None = 128
+    text_layers: int = 2
+    mlp_ratio: int = 4
+
+    def __post_init__(self) -> None:
+        r = self.resolution
+        if r < 8 or r & (r - 1):
+            raise WorkbenchError(f"resolution is {r}: expected a power of two, at least 8.")
+        for name in ("channels", "kernels", "blocks", "attention", "cross_attention"):
+            table = {int(size): int(count) for size, count in getattr(self, name).items()}  # JSON turns keys to text
+            object.__setattr__(self, name, table)
+            if stray := sorted(set(table) - set(self.sizes)):
+                raise WorkbenchError(f"{name} speaks of sizes {stray}, but G at {r} px has {list(self.sizes)}: remove them.")
+        for name in ("channels", "kernels", "blocks"):
+            if missing := [size for size in self.sizes if getattr(self, name).get(size, 0) < 1]:
+                raise WorkbenchError(f"{name} lacks a positive entry for sizes {missing}: give one for each of {list(self.sizes)}.")
+        if self.text_dim is None and any(self.cross_attention.values()):
+            raise WorkbenchError("cross_attention is on, but text_dim is None (no text): clear cross_attention or set text_dim.")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Resolutions from 4 to the picture's."""
+        return tuple(4 << i for i in range(int(math.log2(self.resolution)) - 1))
+
+    def to_json(self) -> dict:
+        """Plain values for config.json; GeneratorConfig(**d) reads them back."""
+        return asdict(self)
+
+
+class SynthesisBlock(nn.Module):
+    """Adaptive conv -> self-attention -> cross-attention, each residual (Sec. 3.2: f' = g_xa(g_attn(g_adaconv(f, w), w), t_local)).
+
+    x [N, C_in, S or S/2, .] -> [N, C, S, S]. With `up`, the first convolution works at the small size and the
+    resampling follows it, as StyleGAN2's up-convolution does (same cost, no transposed kernel).
+    """
+
+    def __init__(self, config: GeneratorConfig, size: int, in_channels: int, *, up: bool):
+        super().__init__()
+        c, k, w_dim = config.channels[size], config.kernels[size], config.w_dim
+        self.up = up
+        self.conv0 = AdaptiveConv2d(in_channels, c, 3, w_dim=w_dim, kernels=k, gain=LEAKY_GAIN)
+        self.conv1 = AdaptiveConv2d(c, c, 3, w_dim=w_dim, kernels=k, gain=LEAKY_GAIN * CONV_GAIN)
+        self.bias0, self.bias1 = nn.Parameter(torch.zeros(c)), nn.Parameter(torch.zeros(c))
+        self.skip = EqualConv2d(in_channels, c, 1, bias=False) if in_channels != c else nn.Identity()
+        self.attention = nn.ModuleList(
+            SelfAttention(c, w_dim=w_dim, mlp_ratio=config.mlp_ratio) for _ in range(config.attention.get(size, 0))
+        )
+        self.cross = nn.ModuleList(
+            CrossAttention(c, text_dim=config.text_dim) for _ in range(config.cross_attention.get(size, 0))
+        )
+
+    @property
+    def num_ws(self) -> int:
+        """Style inputs: two convolutions and each self-attention."""
+        return 2 + len(self.attention)
+
+    def forward(self, x: Tensor, ws: Tensor, text: Text | None) -> Tensor:
+        h = self.conv0(x, ws[:, 0])
+        x = self.skip(x)
+        if self.up:
+            h, x = upsample(h), upsample(x)
+        h = leaky(h + self.bias0.to(h.dtype).view(1, -1, 1, 1))
+        h = leaky(self.conv1(h, ws[:, 1]) + self.bias1.to(h.dtype).view(1, -1, 1, 1))
+        x = x + h
+        for i, attention in enumerate(self.attention):
+            x = attention(x, ws[:, 2 + i])
+        for cross in self.cross:
+            x = cross(x, text.t_local, text.mask)
+        return x
+
+
+class Generator(nn.Module):
+    """G(z, c): T, M and the synthesis network from a learned 4 x 4 constant (Sec. 3.1-3.3).
+
+    `compute_dtype` (run-time, not saved) is the dtype of the features; parameters and RGB sums stay float32.
+    """
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config = config
+        self.compute_dtype = torch.float32
+        self.text = TextTransformer(config.text_dim, config.text_layers) if config.text_dim else None
+        self.mapping_network = MappingNetwork(
+            config.z_dim, config.text_dim, config.w_dim, config.mapping_layers, config.mapping_lr_mul
+        )
+        first = config.channels[4]
+        self.constant = nn.Parameter(torch.randn(1, first, 4, 4))
+        self.blocks, self.to_rgb = nn.ModuleDict(), nn.ModuleDict()
+        in_channels = first
+        for size in config.sizes:
+            stack = nn.ModuleList()
+            for i in range(config.blocks[size]):
+                stack.append(SynthesisBlock(config, size, in_channels, up=i == 0 and size > 4))
+                in_channels = config.channels[size]
+            self.blocks[str(size)] = stack
+            self.to_rgb[str(size)] = AdaptiveConv2d(in_channels, 3, 1, w_dim=config.w_dim, demodulate=False, gain=RGB_GAIN)
+        self.rgb_bias = nn.Parameter(torch.zeros(len(config.sizes), 3))
+        self.register_buffer("w_avg", torch.zeros(config.w_dim))
+
+    @property
+    def num_ws(self) -> int:
+        """Number of style inputs of the synthesis network, coarse to fine."""
+        return sum(sum(block.num_ws for block in stack) + 1 for stack in self.blocks.values())
+
+    def encode_text(self, features) -> Text | None:
+        """Frozen features (TextFeatures: eps_txt [N, T, d], eot [N]) -> Text by G's own T; None when unconditional."""
+        return None if self.text is None else self.text(features.eps_txt, features.eot)
+
+    def mapping(self, z: Tensor, t_global: Tensor | None = None) -> Tensor:
+        """w = M(z, t_global): [N, z_dim], [N, text_dim] -> [N, w_dim]."""
+        return self.mapping_network(z, t_global)
+
+    def synthesis(self, ws: Tensor, text: Text | None = None) -> list[Tensor]:
+        """ws [N, num_ws, w_dim] (or w [N, w_dim], used everywhere) -> x_pyramid, largest first, float32.
+
+        Each level is the running sum of RGB, not its increment.
+        """
+        if ws.dim() == 2:
+            ws = ws[:, None].expand(-1, self.num_ws, -1)
+        x = self.constant.expand(ws.shape[0], -1, -1, -1).to(self.compute_dtype).contiguous(memory_format=torch.channels_last)
+        rgb, pyramid, index = None, [], 0
+        for level, (size, stack) in enumerate(self.blocks.items()):
+            for block in stack:
+                x = block(x, ws[:, index : index + block.num_ws], text)
+                index += block.num_ws
+            increment = self.to_rgb[size](x, ws[:, index]).float() + self.rgb_bias[level].view(1, 3, 1, 1)
+            index += 1
+            rgb = increment if rgb is None else upsample(rgb) + increment
+            pyramid.insert(0, rgb)
+        return pyramid
+
+    def forward(self, z: Tensor, features=None) -> list[Tensor]:
+        """G(z, c): z [N, z_dim], TextFeatures of N captions (or None) -> x_pyramid."""
+        text = self.encode_text(features) if features is not None else None
+        w = self.mapping(z, None if text is None else text.t_global)
+        return self.synthesis(w, text)

@@ -1,0 +1,83 @@
+"""From text features and noise to what G and D are steered by: the text encoder T and the mapping network M."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.models.attention import PixelNorm, TextBlock
+from workbench.models.ops import EqualLinear
+
+
+@dataclass
+class Text:
+    """A conditioned caption. t_local [N, T-1, d] all tokens but the end of text; t_global [N, d] the end-of-text row;
+    mask [N, T-1] True where t_local holds a token of the caption (padding is not attended to)."""
+
+    t_local: Tensor
+    t_global: Tensor
+    mask: Tensor
+
+    def repeat_interleave(self, times: int) -> Text:
+        """Each caption `times` in a row."""
+        return Text(*(part.repeat_interleave(times, dim=0) for part in (self.t_local, self.t_global, self.mask)))
+
+    def index_select(self, rows: Tensor) -> Text:
+        """The captions of `rows`."""
+        return Text(self.t_local[rows], self.t_global[rows], self.mask[rows])
+
+
+class TextTransformer(nn.Module):
+    """T: trainable attention layers over frozen CLIP features; G and D own one each (Sec. 3.1, "text conditioning").
+
+    eps_txt [N, T, text_dim], eot [N] -> Text with d = text_dim. The end of text is split off by its index, never as
+    "the last token": padding follows it. Tokens after it carry nothing and are masked (the paper leaves this open).
+    """
+
+    def __init__(self, text_dim: int, layers: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(TextBlock(text_dim) for _ in range(layers))
+        self.norm = nn.LayerNorm(text_dim)
+
+    def forward(self, eps_txt: Tensor, eot: Tensor) -> Text:
+        t = eps_txt.float()
+        n, length, dim = t.shape
+        position = torch.arange(length, device=t.device)
+        seen = position <= eot[:, None]
+        for block in self.blocks:
+            t = block(t, seen)
+        t = self.norm(t)
+        # local rows: every position but the end of text, in order
+        local = torch.arange(length - 1, device=t.device).expand(n, -1)
+        local = local + (local >= eot[:, None])
+        t_local = t.gather(1, local[..., None].expand(-1, -1, dim))
+        return Text(t_local, t[torch.arange(n, device=t.device), eot], local <= eot[:, None])
+
+
+class MappingNetwork(nn.Module):
+    """M: (z, t_global) -> w, an MLP of equalised layers (Sec. 3.1; details as in StyleGAN2).
+
+    z [N, z_dim], t_global [N, text_dim] or None (unconditional) -> w [N, w_dim]. Both parts are brought to unit second
+    moment on their own before they are joined, so that neither drowns the other.
+    """
+
+    def __init__(self, z_dim: int, text_dim: int | None, w_dim: int, layers: int, lr_mul: float):
+        super().__init__()
+        self.norm = PixelNorm()
+        sizes = [z_dim + (text_dim or 0)] + [w_dim] * layers
+        gain = math.sqrt(2)
+        self.layers = nn.ModuleList(
+            EqualLinear(a, b, lr_mul=lr_mul, gain=gain) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+
+    def forward(self, z: Tensor, t_global: Tensor | None = None) -> Tensor:
+        w = self.norm(z.float())
+        if t_global is not None:
+            w = torch.cat([w, self.norm(t_global.float())], dim=1)
+        for layer in self.layers:
+            w = F.leaky_relu(layer(w), 0.2)
+        return w

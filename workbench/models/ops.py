@@ -1,0 +1,196 @@
+"""Building blocks of G and D: equalised layers, the adaptive convolution, filtered resampling.
+
+Letters in shapes: N pictures, K kernels in a bank, O output and I input channels, k kernel side, H x W pixels.
+Parameters live in float32; a layer computes in the dtype of the features it is given, so that bfloat16 activations
+never meet a silent promotion. Sums that decide a scale (demodulation, softmax) stay in float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAKY_GAIN = math.sqrt(2.0)  # keeps unit variance through leaky ReLU 0.2 (StyleGAN2)
+DEMODULATION_EPS = 1e-8
+
+
+def leaky(x: Tensor) -> Tensor:
+    """Leaky ReLU 0.2 without its gain: callers fold sqrt(2) into the weights in front, one pass less over the features."""
+    return F.leaky_relu(x, 0.2)
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with equalised learning rate: weight ~ N(0, 1) / lr_mul, run-time gain lr_mul / sqrt(fan_in).
+
+    [..., in_features] -> [..., out_features]. Karras et al. 2018, Sec. 4.1; the paper (Sec. 3.4, App. A) keeps it.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, bias: float | None = 0.0, lr_mul: float = 1.0, gain: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
+        self.bias = None if bias is None else nn.Parameter(torch.full((out_features,), float(bias) / lr_mul))
+        self.weight_gain = gain * lr_mul / math.sqrt(in_features)
+        self.bias_gain = lr_mul
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight * self.weight_gain).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
+        return F.linear(x, weight, bias)
+
+
+class EqualConv2d(nn.Module):
+    """Convolution with equalised learning rate and "same" padding. [N, I, H, W] -> [N, O, H, W].
+
+    gain: extra factor on the weights at run time; the sqrt(2) of a following leaky ReLU goes here.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, bias: bool = True, gain: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.gain = gain / math.sqrt(in_channels * kernel * kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight * self.gain).to(dtype=x.dtype, memory_format=torch.channels_last)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv2d(x, weight, bias, padding=self.weight.shape[-1] // 2)
+
+
+# --- sample-adaptive kernel selection (Sec. 3.1, Eq. 2; modulation of Eq. 3 as in StyleGAN2) -------------------------
+
+
+def demodulation(bank: Tensor, style: Tensor, selection: Tensor | None) -> Tensor:
+    """d_no = (eps + sum_{i,k} (s_ni K_n[o,i,k])^2)^(-1/2) without building the mixed kernel K_n of any sample.
+
+    bank [K, O, I, k, k], style [N, I], selection [N, K] or None for K = 1 -> [N, O], float32 or better.
+    The square of a mixture needs the bank's Gram matrix G[n, m, o, i] = sum_k K_n K_m; it is symmetric, so only
+    the pairs n <= m are formed. Per-kernel norms alone would miss the cross terms.
+    """
+    square = style.square()
+    if selection is None:
+        norm = square @ bank[0].square().sum((2, 3)).t()
+    else:
+        norm = 0.0
+        for n in range(bank.shape[0]):
+            for m in range(n, bank.shape[0]):
+                gram = (bank[n] * bank[m]).sum((2, 3))
+                weight = selection[:, n] * selection[:, m] * (1.0 if n == m else 2.0)
+                norm = norm + weight[:, None] * (square @ gram.t())
+    return (norm + DEMODULATION_EPS).rsqrt()
+
+
+def adaptive_conv_shared(x: Tensor, bank: Tensor, style: Tensor, selection: Tensor | None, *, demodulate: bool = True, gain: float = 1.0) -> Tensor:
+    """Adaptive convolution as K shared convolutions, mixed after: y_n = d_n . sum_m a_nm (K_m * (s_n . x_n)).
+
+    Cheap when K = 1 or the map is small. Shapes as in `adaptive_conv`.
+    """
+    kernels, out_channels, in_channels, size, _ = bank.shape
+    n = x.shape[0]
+    scaled = x * style.to(x.dtype)[:, :, None, None]
+    weight = bank.reshape(kernels * out_channels, in_channels, size, size)
+    y = F.conv2d(scaled, weight.to(dtype=x.dtype, memory_format=torch.channels_last), padding=size // 2)
+    scale = demodulation(bank, style, selection) * gain if demodulate else x.new_full((n, out_channels), gain)
+    if selection is None:
+        return y * scale.to(x.dtype).view(n, out_channels, 1, 1)
+    gate = (selection[:, :, None] * scale[:, None]).to(x.dtype)[..., None, None]
+    # one product per kernel keeps channels_last, a sum over a five-dimensional view would not
+    parts = [part * gate[:, m] for m, part in enumerate(y.split(out_channels, dim=1))]
+    return sum(parts[1:], parts[0])
+
+
+def adaptive_conv_grouped(x: Tensor, bank: Tensor, style: Tensor, selection: Tensor | None, *, demodulate: bool = True, gain: float = 1.0) -> Tensor:
+    """Adaptive convolution with one mixed kernel per sample, as a grouped convolution (StyleGAN2's way).
+
+    Cost does not grow with K, but N kernels are stored for backward. Shapes as in `adaptive_conv`.
+    """
+    kernels, out_channels, in_channels, size, _ = bank.shape
+    n, _, h, w = x.shape
+    if selection is None:
+        mixed = bank.expand(n, -1, -1, -1, -1)
+    else:
+        mixed = (selection @ bank.flatten(1)).view(n, out_channels, in_channels, size, size)
+    weight = mixed * style[:, None, :, None, None]
+    if demodulate:
+        weight = weight * (weight.square().sum((2, 3, 4), keepdim=True) + DEMODULATION_EPS).rsqrt()
+    weight = (weight * gain).reshape(n * out_channels, in_channels, size, size).to(x.dtype)
+    y = F.conv2d(x.reshape(1, n * in_channels, h, w), weight, padding=size // 2, groups=n)
+    return y.view(n, out_channels, h, w).contiguous(memory_format=torch.channels_last)
+
+
+def adaptive_conv(x: Tensor, bank: Tensor, style: Tensor, selection: Tensor | None = None, *,
+                  demodulate: bool = True, gain: float = 1.0) -> Tensor:  # fmt: skip
+    """Convolve each sample with its own kernel, mixed from a bank and modulated by its style (Sec. 3.1, Eq. 2-3).
+
+    x [N, I, H, W], bank [K, O, I, k, k], style s [N, I], selection a [N, K] (rows sum to 1; None when K = 1)
+    -> [N, O, H, W], times gain. Takes the cheaper of two equal computations by shape: shared convolutions up to two
+    kernels or on small maps, per-sample kernels else.
+    """
+    kernels, pixels = bank.shape[0], x.shape[-1] * x.shape[-2]
+    if kernels <= 2 or pixels <= 64:
+        return adaptive_conv_shared(x, bank, style, selection, demodulate=demodulate, gain=gain)
+    return adaptive_conv_grouped(x, bank, style, selection, demodulate=demodulate, gain=gain)
+
+
+class AdaptiveConv2d(nn.Module):
+    """Adaptive convolution with its two affine maps from w: style (bias 1) and, for K > 1, the kernel selection.
+
+    x [N, I, H, W], w [N, w_dim] -> [N, O, H, W]. The bank is stored flat as (K*O, I, k, k): a five-dimensional
+    parameter would break `.to(memory_format=channels_last)` on the whole module.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, w_dim: int, kernels: int = 1,
+                 demodulate: bool = True, gain: float = 1.0):  # fmt: skip
+        super().__init__()
+        self.kernels, self.out_channels, self.demodulate = kernels, out_channels, demodulate
+        self.weight = nn.Parameter(torch.randn(kernels * out_channels, in_channels, kernel, kernel))
+        self.style = EqualLinear(w_dim, in_channels, bias=1.0)
+        self.select = EqualLinear(w_dim, kernels) if kernels > 1 else None
+        # demodulation sets the scale of the output; without it the kernel is equalised by its fan-in
+        self.gain = gain if demodulate else gain / math.sqrt(in_channels * kernel * kernel)
+
+    def selection(self, w: Tensor) -> Tensor | None:
+        """a = softmax(W_filter^T w + b_filter), [N, w_dim] -> [N, K]; None for a bank of one kernel (Eq. 2)."""
+        return None if self.select is None else self.select(w).softmax(dim=-1)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        bank = self.weight.unflatten(0, (self.kernels, self.out_channels))
+        return adaptive_conv(x, bank, self.style(w), self.selection(w), demodulate=self.demodulate, gain=self.gain)
+
+
+# --- resampling: the [1, 3, 3, 1] binomial filter both ways (StyleGAN2, App. B) ---------------------------------------
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Twice the size through [1, 3, 3, 1]: [N, C, H, W] -> [N, C, 2H, 2W].
+
+    Bilinear interpolation at half-pixel centres has exactly these taps (1/4, 3/4 per phase); it repeats the border
+    where StyleGAN2 pads with zeros.
+    """
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Half the size through [1, 3, 3, 1]: [N, C, H, W] -> [N, C, H/2, W/2].
+
+    [1, 3, 3, 1] = [1, 2, 1] * [1, 1]: a depthwise 3 x 3 blur, then the mean of 2 x 2; both are fast on CPU, a strided
+    depthwise 4 x 4 is ten times slower. The border is repeated, so that a constant stays a constant.
+    """
+    tap = x.new_tensor([0.25, 0.5, 0.25])
+    kernel = (tap[:, None] * tap).expand(x.shape[1], 1, 3, 3)
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(F.conv2d(padded, kernel, groups=x.shape[1]), 2)
+
+
+def box_pyramid(x: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
+    """The picture at each of `sizes` (powers of two, falling) by exact 2 x 2 means: differentiable, for D's real side.
+
+    x [N, 3, S, S] -> list of [N, 3, size, size]. The paper leaves the filter open (Sec. 3.3).
+    """
+    levels = []
+    for size in sizes:
+        factor = x.shape[-1] // size
+        levels.append(x if factor == 1 else F.avg_pool2d(x, factor))
+    return levels

@@ -1,0 +1,69 @@
+"""DiffAugment: the same kinds of random change on real and generated pictures, differentiable (Zhao et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+
+
+def _uniform(x: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
+    draw = torch.rand(x.shape[0], 1, 1, 1, generator=generator) * (high - low) + low
+    return draw.to(device=x.device, dtype=x.dtype)
+
+
+def color(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Brightness +-0.5 of [0, 1] scale, saturation x [0, 2], contrast x [0.5, 1.5]."""
+    x = x + _uniform(x, generator, -0.5, 0.5)
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * _uniform(x, generator, 0.0, 2.0)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return mean + (x - mean) * _uniform(x, generator, 0.5, 1.5)
+
+
+def translation(x: Tensor, generator: torch.Generator, share: float = 0.125) -> Tensor:
+    """Shift by up to `share` of the side both ways; what comes in from outside is the repeated border."""
+    n, _, h, w = x.shape
+    reach = round(h * share)
+    shift = torch.randint(-reach, reach + 1, (2, n, 1), generator=generator)
+    rows = (torch.arange(h) + shift[0]).clamp(0, h - 1).to(x.device)
+    columns = (torch.arange(w) + shift[1]).clamp(0, w - 1).to(x.device)
+    batch = torch.arange(n, device=x.device)[:, None, None]
+    moved = x.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
+
+
+def cutout(x: Tensor, generator: torch.Generator, share: float = 0.5) -> Tensor:
+    """Blank a square of `share` of the side at a random place."""
+    n, _, h, w = x.shape
+    half = round(h * share) // 2
+    centre = torch.randint(0, h, (2, n, 1), generator=generator)
+    rows = ((torch.arange(h) - centre[0]).abs() <= half).to(x.device)
+    columns = ((torch.arange(w) - centre[1]).abs() <= half).to(x.device)
+    keep = ~(rows[:, None, :, None] & columns[:, None, None, :])
+    return x * keep
+
+
+KINDS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "color": color,
+    "translation": translation,
+    "cutout": cutout,
+}
+
+
+def augmentations(policy: str) -> list[Callable[[Tensor, torch.Generator], Tensor]]:
+    """The functions of a comma-separated policy, "" = none. Raises WorkbenchError for an unknown name."""
+    names = [name.strip() for name in policy.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in KINDS]:
+        raise WorkbenchError(f"unknown augmentation {unknown}: choose from {', '.join(KINDS)}, or leave the policy empty.")
+    return [KINDS[name] for name in names]
+
+
+def augment(x: Tensor, policy: str, generator: torch.Generator) -> Tensor:
+    """Apply a policy to pictures [N, 3, S, S] in [-1, 1]; each picture draws its own change. Gradients pass through."""
+    for function in augmentations(policy):
+        x = function(x, generator)
+    return x

@@ -1,0 +1,95 @@
+"""Losses on logits and pictures: pure functions to a scalar, no state. Higher logit = judged real.
+
+Letters: N pictures; a list of logits holds one [N] tensor for each prediction (i, j) of D, or each head. Losses over
+such a list are means over the predictions, so that a weight means the same for one output or fifteen.
+Everything is computed in float32; `softplus` is the library's, since log(1 + exp(u)) overflows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mean_over(terms: list[Tensor]) -> Tensor:
+    """Mean of scalars."""
+    return torch.stack(terms).mean()
+
+
+# --- adversarial --------------------------------------------------------------------------------------------------
+
+
+def d_nonsaturating(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """E softplus(-D(x)) + E softplus(D(G(z))): falls as real logits rise and fake ones fall (Eq. 4; Goodfellow 2014)."""
+    return mean_over([F.softplus(-r.float()).mean() + F.softplus(f.float()).mean() for r, f in zip(real, fake, strict=True)])
+
+
+def g_nonsaturating(fake: list[Tensor]) -> Tensor:
+    """E softplus(-D(G(z))): falls as fake logits rise (Eq. 4)."""
+    return mean_over([F.softplus(-f.float()).mean() for f in fake])
+
+
+def d_relativistic(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """E softplus(-(D(x) - D(G(z)))), real and fake paired by row (R3GAN, Eq. 2; rows share their caption)."""
+    return mean_over([F.softplus(f.float() - r.float()).mean() for r, f in zip(real, fake, strict=True)])
+
+
+def g_relativistic(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """E softplus(-(D(G(z)) - D(x))): falls as fake logits rise above their real partners' (R3GAN, Eq. 2)."""
+    return mean_over([F.softplus(r.float() - f.float()).mean() for r, f in zip(real, fake, strict=True)])
+
+
+def d_hinge(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))): for the vision-aided heads (Projected GAN, StyleGAN-T)."""
+    return mean_over([F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(real, fake, strict=True)])
+
+
+def g_hinge(fake: list[Tensor]) -> Tensor:
+    """-E D(G(z))."""
+    return mean_over([-f.float().mean() for f in fake])
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def d_matching(mismatched: list[Tensor]) -> Tensor:
+    """E softplus(D(x, c')) for a caption c' that is not x's: such pairs are fake, whether x is real or generated
+    (matching-aware loss, Eq. 5)."""
+    return mean_over([F.softplus(m.float()).mean() for m in mismatched])
+
+
+def d_matching_hinge(mismatched: list[Tensor]) -> Tensor:
+    """E max(0, 1 + D(x, c')): the matching-aware term for hinge heads."""
+    return mean_over([F.relu(1 + m.float()).mean() for m in mismatched])
+
+
+def clip_contrastive(image: Tensor, text: Tensor, target: Tensor, scale: float) -> Tensor:
+    """-log softmax over the batch's captions at each picture's own (Eq. 6), on L2-normalised embeddings.
+
+    image [N, e], text [M, e] (M different captions), target [N] row of `text` that belongs to each picture,
+    scale: CLIP's logit scale (the paper prints none; without one the loss barely depends on the picture).
+    """
+    return F.cross_entropy(image.float() @ text.float().t() * scale, target)
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+def pair_distance(x: Tensor) -> Tensor:
+    """Mean absolute pixel difference inside each pair of rows (2k, 2k+1): [N, 3, S, S] -> [N/2]."""
+    return (x[0::2] - x[1::2]).abs().mean((1, 2, 3))
+
+
+def mode_seeking(fake: Tensor, real: Tensor) -> Tensor:
+    """max(0, E|x_a - x_b| of real pairs - that of generated pairs): two z of one caption shall differ as two pictures do.
+
+    fake, real [N, 3, S, S], rows 2k and 2k+1 of one caption. After Mao et al. 2019; differs from there: bounded by
+    what real pairs show, so that it vanishes once G's spread is theirs.
+    """
+    return F.relu(pair_distance(real).mean() - pair_distance(fake).mean())
+
+
+def out_of_range(x: Tensor, limit: float = 1.02) -> Tensor:
+    """Mean square of what leaves [-limit, limit]: holds G's output where pictures live, zero inside."""
+    return F.relu(x.abs() - limit).square().mean()
