@@ -1,4 +1,4 @@
-"""The command line: its help is kept as text, mistakes are one line and exit status 2, importing launches nothing."""
+"""The command line: help kept as text, mistakes in one line with exit status 2, imports that launch nothing."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench import cli
+from workbench import cli, commands
 from workbench.errors import WorkbenchError
 
 SNAPSHOT = Path(__file__).with_name("cli_help.txt")
@@ -29,6 +29,7 @@ COMMANDS = [
     ["open-picture"],
     ["evaluate"],
     ["evaluate", "faithfulness"],
+    ["evaluate", "judge"],
     ["figures"],
     ["bench"],
     ["bench", "step"],
@@ -56,7 +57,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 def test_help_is_what_the_snapshot_says(capsys, monkeypatch):
-    """Changed on purpose? WORKBENCH_UPDATE_SNAPSHOTS=1 writes the new text; read the diff before you commit it."""
+    """Changed on purpose? WORKBENCH_UPDATE_SNAPSHOTS=1 writes the new text: read its diff."""
     monkeypatch.setenv("COLUMNS", "100")
     pages = [
         f"$ workbench {' '.join([*words, '--help'])}\n{help_text(words, capsys)}\n" for words in COMMANDS
@@ -174,7 +175,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 def test_a_shipped_model_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.find_model("workbench") == str(cli.ROOT / "workbench")
-    assert cli.find_model("owner/name") == "owner/name"
+    assert commands.find_model("workbench") == str(commands.ROOT / "workbench")
+    assert commands.find_model("owner/name") == "owner/name"
     (tmp_path / "workbench").mkdir()
-    assert cli.find_model("workbench") == "workbench"
+    assert commands.find_model("workbench") == "workbench"
