@@ -1,0 +1,106 @@
+"""Oracles of the building blocks: explicit loops in float64, closed forms, identities."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from workbench.models import ops
+
+
+def explicit_adaptive_conv(x, bank, style, selection, demodulate):
+    """Eq. 2-3 sample by sample: mix the kernel, modulate its inputs, demodulate its outputs, convolve."""
+    rows = []
+    for n in range(x.shape[0]):
+        kernel = bank[0] if selection is None else sum(a * k for a, k in zip(selection[n], bank, strict=True))
+        kernel = kernel * style[n][None, :, None, None]
+        if demodulate:
+            kernel = kernel / (kernel.square().sum((1, 2, 3), keepdim=True) + ops.DEMODULATION_EPS).sqrt()
+        rows.append(F.conv2d(x[n : n + 1], kernel, padding=kernel.shape[-1] // 2))
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("kernels", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("form", [ops.adaptive_conv_shared, ops.adaptive_conv_grouped, ops.adaptive_conv])
+def test_adaptive_conv_equals_the_explicit_loop(kernels, size, demodulate, form):
+    torch.manual_seed(0)
+    x = torch.randn(3, 5, 6, 6, dtype=torch.float64)
+    bank = torch.randn(kernels, 7, 5, size, size, dtype=torch.float64, requires_grad=True)
+    style = torch.randn(3, 5, dtype=torch.float64)
+    selection = torch.randn(3, kernels, dtype=torch.float64).softmax(1) if kernels > 1 else None
+    expected = explicit_adaptive_conv(x, bank, style, selection, demodulate)
+    found = form(x, bank, style, selection, demodulate=demodulate)
+    assert (found - expected).abs().max() < 1e-12
+    (gradient,) = torch.autograd.grad(expected.square().sum(), bank)
+    (own,) = torch.autograd.grad(found.square().sum(), bank)
+    assert (own - gradient).abs().max() < 1e-10
+
+
+def test_demodulated_output_ignores_the_scale_of_the_style():
+    torch.manual_seed(0)
+    x, bank = torch.randn(2, 8, 5, 5, dtype=torch.float64), torch.randn(2, 8, 8, 3, 3, dtype=torch.float64)
+    style, selection = torch.rand(2, 8, dtype=torch.float64) + 0.5, torch.tensor([[0.3, 0.7], [0.9, 0.1]], dtype=torch.float64)
+    a = ops.adaptive_conv(x, bank, style, selection)
+    b = ops.adaptive_conv(x, bank, 17 * style, selection)
+    assert torch.allclose(a, b, atol=1e-7)
+
+
+def test_demodulated_conv_keeps_unit_variance():
+    torch.manual_seed(0)
+    x = torch.randn(4, 128, 16, 16)
+    y = ops.adaptive_conv(x, torch.randn(1, 128, 128, 3, 3), torch.ones(4, 128))[..., 1:-1, 1:-1]
+    assert abs(y.var().item() - 1) < 0.05
+
+
+def test_one_hot_selection_is_a_plain_modulated_convolution():
+    torch.manual_seed(0)
+    x, bank, style = torch.randn(2, 4, 8, 8), torch.randn(3, 4, 4, 3, 3), torch.rand(2, 4) + 0.5
+    chosen = ops.adaptive_conv_shared(x, bank, style, torch.tensor([[0.0, 1.0, 0.0]]).expand(2, -1))
+    plain = ops.adaptive_conv_shared(x, bank[1:2], style, None)
+    assert torch.allclose(chosen, plain, atol=1e-5)
+
+
+def test_equal_layers_keep_unit_variance_and_apply_lr_mul_to_speed_alone():
+    torch.manual_seed(0)
+    x = torch.randn(4096, 64)
+    for lr_mul in (1.0, 0.01):
+        layer = ops.EqualLinear(64, 64, lr_mul=lr_mul)
+        assert abs(layer(x).var().item() - 1) < 0.1
+    conv = ops.EqualConv2d(32, 32, 3)
+    assert abs(conv(torch.randn(8, 32, 16, 16))[..., 1:-1, 1:-1].var().item() - 1) < 0.15
+
+
+def test_upsample_has_the_taps_of_the_binomial_filter():
+    x = torch.zeros(1, 1, 9, 9, dtype=torch.float64)
+    x[0, 0, 4, 4] = 1
+    y = ops.upsample(x)[0, 0]
+    taps = torch.tensor([1, 3, 3, 1], dtype=torch.float64) / 4
+    assert torch.allclose(y[7:11, 7:11], taps[:, None] * taps)
+    assert math.isclose(y.sum().item(), 4.0)
+
+
+def test_downsample_is_the_strided_binomial_filter_inside():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    taps = torch.tensor([1, 3, 3, 1], dtype=torch.float64) / 8
+    kernel = (taps[:, None] * taps).expand(3, 1, 4, 4)
+    expected = F.conv2d(x, kernel, stride=2, padding=1, groups=3)
+    assert torch.allclose(ops.downsample(x)[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
+
+
+def test_resampling_keeps_a_constant_and_up_then_down_a_gentle_slope():
+    constant = torch.full((1, 2, 8, 8), 0.7, dtype=torch.float64)
+    assert torch.allclose(ops.upsample(constant), torch.full((1, 2, 16, 16), 0.7, dtype=torch.float64))
+    assert torch.allclose(ops.downsample(constant), torch.full((1, 2, 4, 4), 0.7, dtype=torch.float64))
+    slope = torch.arange(16, dtype=torch.float64).expand(1, 1, 16, 16)
+    assert torch.allclose(ops.downsample(ops.upsample(slope))[..., 2:-2], slope[..., 2:-2])
+
+
+def test_box_pyramid_is_the_exact_mean():
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    levels = ops.box_pyramid(x, (16, 4))
+    assert levels[0] is x
+    assert torch.allclose(levels[1][0, 0, 1, 2], x[0, 0, 4:8, 8:12].mean())
