@@ -1,4 +1,4 @@
-"""The command line: help kept as text, mistakes in one line with exit status 2, imports that launch nothing."""
+"""The command line: help kept as text, mistakes in one line and status 2, imports that launch nothing."""
 
 import errno
 import os
@@ -52,7 +52,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -71,15 +71,18 @@ def test_help_is_what_the_snapshot_says(capsys, monkeypatch):
 def test_help_answers_within_a_second_and_loads_no_torch():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     code = "import sys, workbench.cli; assert not {'torch', 'gradio', 'matplotlib'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
     assert run("--help").returncode == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Processor seconds of both runs, so that a busy machine does not fail the test.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
 
 
-def test_no_command_shows_the_help():
-    assert "train-clip" in run().stdout
+def test_no_command_shows_the_help(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([])
+    assert stopped.value.code == 0
+    assert "train-clip" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -92,21 +95,27 @@ def test_no_command_shows_the_help():
         (["train", "--data", "d", "--out", "o", "--presets", "x"], "--presets"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_explained_and_exits_with_two(words, message):
-    done = run(*words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_line_that_cannot_be_read_is_explained_and_exits_with_two(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
-def test_a_mistake_is_one_line_on_stderr_and_debug_shows_where():
-    done = run("doctor", "--port", "99999")
+def test_a_mistake_is_one_line_on_stderr_and_debug_shows_where(capsys, monkeypatch):
+    assert cli.main(["doctor", "--port", "99999"]) == 2
+    assert capsys.readouterr() == ("", "error: The port is 99999: expected 1 to 65535.\n")
+    monkeypatch.setenv("WORKBENCH_DEBUG", "1")
+    assert cli.main(["doctor", "--port", "99999"]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.endswith("error: The port is 99999: expected 1 to 65535.\n")
+
+
+def test_the_exit_status_reaches_the_shell():
+    done = run("doctor", "--port", "0")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: The port is 99999: expected 1 to 65535.\n"
-    debug = run("doctor", "--port", "99999", WORKBENCH_DEBUG="1")
-    assert debug.returncode == 2
-    assert "Traceback" in debug.stderr
-    assert debug.stderr.endswith("error: The port is 99999: expected 1 to 65535.\n")
+    assert done.stderr == "error: The port is 0: expected 1 to 65535.\n"
 
 
 @pytest.mark.parametrize(
@@ -136,11 +145,11 @@ def test_errors_become_one_sentence(error, expected):
     assert "\n" not in sentence
 
 
-def test_a_missing_picture_is_named(tmp_path):
-    done = run("open-picture", str(tmp_path / "none.png"))
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "none.png" in done.stderr
+def test_a_missing_picture_is_named(tmp_path, capsys):
+    assert cli.main(["open-picture", str(tmp_path / "none.png")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "none.png" in said
 
 
 def test_control_c_ends_with_130_and_the_same_line_goes_on(tmp_path):
@@ -151,26 +160,26 @@ def test_control_c_ends_with_130_and_the_same_line_goes_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("set/images/*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=300)
     assert running.returncode == 130
     assert "Traceback" not in said
     assert list(tmp_path.glob("set/images/*.png"))
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    done = subprocess.run(
-        f"{sys.executable} -m workbench.cli figures | true",
-        shell=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
+    """`workbench … | head` closes our stdout before we are done."""
+    code = (
+        "import time; from workbench import cli, doctor; print(flush=True); time.sleep(0.5); "
+        "doctor.examine = lambda port: [doctor.Finding(topic='x', text='y' * 100_000)]; cli.main(['doctor'])"
     )
-    assert "Traceback" not in done.stderr
-    assert "error" not in done.stderr
+    done = subprocess.run(
+        f'{sys.executable} -c "{code}" | head -n 1', shell=True, capture_output=True, text=True, timeout=300
+    )
+    assert done.stderr == ""
 
 
 def test_a_shipped_model_is_found_from_any_folder(tmp_path, monkeypatch):
