@@ -1,0 +1,331 @@
+"""The Create tab: a prompt becomes pictures, each with its seed and its recipe, and comes back from its own PNG."""
+
+import html
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from workbench.app import prompts, repeat
+from workbench.app.jobs import (
+    MAX_COUNT,
+    MODEL_QUEUE,
+    Progress,
+    Studio,
+    check_count,
+    in_words,
+    looks_local,
+    missing_model,
+)
+from workbench.app.theme import ASSETS
+
+_DICE = ASSETS / "dice.svg"
+_LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_HEAVY = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "show_progress": "minimal"}
+_NEW_SEEDS = 1_000_000  # what the dice draws from: short enough to be said aloud in a classroom
+
+
+# --- pure functions ----------------------------------------------------------------------------------------------
+
+
+def generate(
+    studio: Studio, prompt: str, seed: str | int, count: int, truncation: float, visitor: str = ""
+) -> Iterator[tuple[list[tuple[str, str]], str, str, str]]:
+    """(pictures with captions, notice HTML, Python line, shell line), again after each few pictures."""
+    from workbench.noise import parse_seed
+
+    first = parse_seed(str(seed))
+    lines = [line(studio.model, prompt, first, check_count(count), truncation)
+             for line in (repeat.python_line, repeat.shell_line)]  # fmt: skip
+    for progress in studio.generate(prompt, first, count, truncation, visitor=visitor):
+        yield captioned(progress), progress_html(progress, studio.facts().device), *lines
+
+
+def captioned(progress: Progress) -> list[tuple[str, str]]:
+    """File and caption of every picture, as the gallery takes them."""
+    return [(str(path), f"seed {seed}") for path, seed in zip(progress.files, progress.seeds, strict=True)]
+
+
+def progress_html(progress: Progress, device: str) -> str:
+    """What was made and how long it took."""
+    made = len(progress.files)
+    each = 1000 * progress.seconds / made
+    where = {"cpu": "this CPU", "cuda": "this GPU"}.get(device, device)
+    head = f"<b>{made} {'picture' if made == 1 else 'pictures'}</b>, {each:.0f} ms per picture on {html.escape(where)}."
+    if progress.stopped:
+        head = f"Stopped: {head[:-1]} of {progress.wanted} wanted."
+    elif not progress.done:
+        head = f"{made} of {progress.wanted} …"
+    return f'<p class="wb-status" role="status">{head}</p>'
+
+
+def verdict_html(remade: Any) -> str:
+    """A `workbench.pipeline.Remade` as one word with a sign of its own, the distance, the reasons."""
+    sign = {"identical": "＝", "close": "≈", "different": "≠"}[remade.verdict]
+    measured = "" if remade.db is None or remade.verdict == "identical" else f" ({remade.db:.1f} dB)"
+    why = " ".join(remade.reasons) or "Every pixel is the same."
+    return (
+        f'<div class="wb-verdict {remade.verdict}" role="status"><span aria-hidden="true">{sign}</span>'
+        f"<p><b>{remade.verdict.capitalize()}</b>{measured}. {html.escape(why)}</p></div>"
+    )
+
+
+def notice(studio: Studio, prompt: str) -> str:
+    """The live notice under the prompt; silent about the words while the model is still being loaded."""
+    if not studio.ready:
+        return '<div class="wb-reading"><p class="wb-hint">The words are checked once the model is loaded.</p></div>'
+    return prompts.reading_html(prompts.read(prompt, studio.pipeline().text_encoder))
+
+
+def no_model_html(model: str) -> str:
+    """What stands above the prompt when there is no model; nothing when there is one."""
+    if not looks_local(model) or Path(model).exists():
+        return ""
+    return f'<div class="wb-empty"><h3>No model yet</h3><p>{_marked(missing_model(model))}</p></div>'
+
+
+def _marked(sentence: str) -> str:
+    """A sentence with its `code` as code."""
+    parts = html.escape(sentence).split("`")
+    return "".join(f"<code>{part}</code>" if k % 2 else part for k, part in enumerate(parts))
+
+
+# --- the tab -----------------------------------------------------------------------------------------------------
+
+
+def create_tab(studio: Studio) -> None:
+    """Lay out the tab and wire it; must be called inside `gr.Tab`."""
+    gone = no_model_html(studio.model)
+    missing = gr.HTML(gone, elem_id="no-model", visible=bool(gone))
+    with gr.Row(elem_classes="wb-promptbar", equal_height=True):
+        prompt = gr.Textbox(
+            prompts.EXAMPLES[0],
+            label="Prompt",
+            lines=1,
+            max_lines=4,
+            autofocus=True,
+            scale=8,
+            placeholder=f"for example: {prompts.EXAMPLES[0]}",
+            elem_id="prompt",
+        )
+        make = gr.Button("Make pictures", variant="primary", elem_id="make", scale=0, min_width=170)
+    reading = gr.HTML(elem_id="reading")
+    with gr.Row(elem_classes="wb-examples"):
+        examples = [
+            gr.Button(text, size="sm", min_width=0, elem_id=f"example-{k}")
+            for k, text in enumerate(prompts.EXAMPLES)
+        ]
+    with gr.Row(elem_classes="wb-work"):
+        with gr.Column(scale=3, min_width=320):
+            gallery, status, stop, download = _results()
+        with gr.Column(scale=2, min_width=300):
+            knobs = _knobs()
+            builder, write, roll = _builder()
+            drop, verdict, pair = _drop_zone()
+            python, shell = _repeat_lines()
+    _wire_making(studio, prompt, knobs, [make, *examples], stop, [gallery, status, python, shell], download)
+    _wire_help(studio, prompt, reading, builder, write, roll, missing)
+    _wire_drop(studio, drop, [prompt, knobs["seed"], knobs["truncation"], knobs["count"], verdict, pair])
+
+
+def _results() -> tuple[gr.Gallery, gr.HTML, gr.Button, gr.DownloadButton]:
+    gallery = gr.Gallery(
+        show_label=False,
+        elem_id="gallery",
+        columns=4,
+        height="auto",
+        object_fit="contain",
+        format="png",
+        interactive=False,
+        buttons=["fullscreen"],
+    )
+    with gr.Row(elem_classes="wb-under"):
+        status = gr.HTML(elem_id="status")
+        stop = gr.Button("Stop", elem_id="stop", size="sm", scale=0, min_width=70)
+        download = gr.DownloadButton(
+            "Download PNG", elem_id="download", size="sm", interactive=False, scale=0, min_width=190
+        )
+    return gallery, status, stop, download
+
+
+def _knobs() -> dict[str, Any]:
+    with gr.Row(elem_classes="wb-seed", equal_height=True):
+        seed = gr.Textbox("1", label="Seed", elem_id="seed", max_lines=1, scale=3, min_width=110)
+        dice = gr.Button("New seed", icon=_DICE, elem_id="dice", scale=1, min_width=150)
+    lock = gr.Checkbox(
+        True,
+        label="Lock the seed",
+        elem_id="lock",
+        info="Locked, the same seed gives the same picture. Unlocked, each press draws a new one.",
+    )
+    count = gr.Slider(
+        1, MAX_COUNT, 4, step=1, label="Pictures", elem_id="count", info="Their seeds count up from this one."
+    )
+    truncation = gr.Slider(
+        0,
+        1,
+        1,
+        step=0.05,
+        label="Variety against typicality",
+        elem_id="truncation",
+        info="Truncation: 1 is the full variety of the seeds, 0 the one typical picture.",
+    )
+    return {"seed": seed, "dice": dice, "lock": lock, "count": count, "truncation": truncation}
+
+
+def _builder() -> tuple[list[gr.Dropdown], gr.Button, gr.Button]:
+    with gr.Accordion("Build a caption", open=False, elem_id="builder"):
+        with gr.Row():
+            picks = [
+                gr.Dropdown(
+                    [prompts.OPEN],
+                    value=prompts.OPEN,
+                    label=name.capitalize(),
+                    min_width=110,
+                    elem_id=f"pick-{name}",
+                    filterable=False,
+                )
+                for name in prompts.FACTOR_NAMES
+            ]
+        with gr.Row():
+            write = gr.Button("Write the prompt", size="sm", elem_id="write")
+            roll = gr.Button("A random caption", icon=_DICE, size="sm", elem_id="roll")
+    return picks, write, roll
+
+
+def _drop_zone() -> tuple[gr.File, gr.HTML, gr.Gallery]:
+    with gr.Accordion("Drop a picture back", open=False, elem_id="drop-back"):
+        drop = gr.File(label="A PNG made here", file_types=[".png"], elem_id="drop", height=130)
+        verdict = gr.HTML(elem_id="verdict")
+        pair = gr.Gallery(
+            show_label=False,
+            columns=2,
+            height="auto",
+            format="png",
+            interactive=False,
+            visible=False,
+            elem_id="pair",
+            object_fit="contain",
+            buttons=[],
+        )
+    return drop, verdict, pair
+
+
+def _repeat_lines() -> tuple[gr.Code, gr.Code]:
+    """Not editable, with Gradio's copy button."""
+    with gr.Accordion("Repeat it in Python or a shell", open=False, elem_id="repeat"):
+        plain = {"interactive": False, "wrap_lines": True, "show_line_numbers": False, "lines": 1}
+        python = gr.Code(language="python", label="Python", elem_id="python-line", **plain)
+        shell = gr.Code(language="shell", label="Shell", elem_id="shell-line", **plain)
+    return python, shell
+
+
+def _wire_making(
+    studio: Studio,
+    prompt: gr.Textbox,
+    knobs: dict[str, Any],
+    buttons: list[gr.Button],
+    stop: gr.Button,
+    outputs: list[Any],
+    download: gr.DownloadButton,
+) -> None:
+    """Prompt, button, dice and examples make pictures; stop ends the job of this visitor."""
+    seed, count, truncation = knobs["seed"], knobs["count"], knobs["truncation"]
+
+    @in_words
+    def run(prompt: str, seed: str, count: float, truncation: float, request: gr.Request) -> Iterator[tuple]:
+        """Make pictures of a prompt: picture k is that of seed + k. Returns PNG files with their recipes inside."""
+        for step in generate(studio, prompt, seed, count, truncation, visitor=str(request.session_hash)):
+            yield (*step, first_download(step[0]))
+
+    def fresh(locked: bool, seed: str) -> str:
+        return seed if locked else new_seed()
+
+    inputs, results = [prompt, seed, count, truncation], [*outputs, download]
+    jobs = []
+    make, *examples = buttons
+    for k, event in enumerate((make.click, prompt.submit)):
+        drawn = event(fresh, [knobs["lock"], seed], seed, **_LIGHT)
+        named = {"api_name": "generate"} if k == 0 else {"api_visibility": "private"}
+        jobs.append(drawn.then(run, inputs, results, **_HEAVY, **named))
+    jobs.append(
+        knobs["dice"]
+        .click(new_seed, None, seed, **_LIGHT)
+        .then(run, inputs, results, api_visibility="private", **_HEAVY)
+    )
+    for button in examples:
+        chosen = button.click(lambda text=button.value: text, None, prompt, **_LIGHT)
+        jobs.append(chosen.then(run, inputs, results, api_visibility="private", **_HEAVY))
+    root = gr.context.Context.root_block
+    jobs.append(root.load(run, inputs, results, api_visibility="private", **_HEAVY))  # type: ignore[union-attr]
+
+    def end(request: gr.Request) -> None:
+        studio.stop(str(request.session_hash))
+
+    stop.click(end, None, None, cancels=jobs, **_LIGHT)
+
+    def pick(event: gr.SelectData) -> dict[str, Any]:
+        return download_update(event.value["image"]["path"], event.value["caption"])
+
+    outputs[0].select(pick, None, download, **_LIGHT)
+
+
+def new_seed() -> str:
+    """A seed from the dice."""
+    return str(random.randrange(_NEW_SEEDS))
+
+
+def first_download(pictures: list[tuple[str, str]]) -> dict[str, Any]:
+    """The download button for the first picture."""
+    return download_update(*pictures[0])
+
+
+def download_update(path: str, caption: str) -> dict[str, Any]:
+    """The download button for one picture: the file as it was written, recipe inside."""
+    return gr.update(value=path, label=f"Download PNG, {caption}", interactive=True)
+
+
+def _wire_help(
+    studio: Studio,
+    prompt: gr.Textbox,
+    reading: gr.HTML,
+    builder: list[gr.Dropdown],
+    write: gr.Button,
+    roll: gr.Button,
+    missing: gr.HTML,
+) -> None:
+    """The live notice and the two ways to have a prompt written. None of it waits for the model's queue."""
+
+    def tell(text: str) -> str:
+        return notice(studio, text)
+
+    @in_words
+    def open_page(text: str) -> list[Any]:
+        offered = prompts.choices()
+        updates = [gr.update(choices=offered[name]) for name in prompts.FACTOR_NAMES]
+        gone = no_model_html(studio.model)
+        if not gone:
+            studio.pipeline()  # wait for the load under way, so that the first notice is a real one
+        return [*updates, "" if gone else notice(studio, text), gr.update(value=gone, visible=bool(gone))]
+
+    prompt.change(tell, prompt, reading, trigger_mode="always_last", **_LIGHT)
+    write.click(prompts.compose, builder, prompt, **_LIGHT)
+    roll.click(prompts.random_caption, None, prompt, **_LIGHT)
+    root = gr.context.Context.root_block
+    root.load(open_page, prompt, [*builder, reading, missing], **_LIGHT)  # type: ignore[union-attr]
+
+
+def _wire_drop(studio: Studio, drop: gr.File, outputs: list[Any]) -> None:
+    """A dropped PNG sets the page and is made again."""
+
+    @in_words
+    def back(path: str) -> tuple[Any, ...]:
+        remade, made = studio.remake(path)
+        seed, truncation = str(remade.recipe["seed"]), remade.recipe.get("truncation", 1.0)
+        pair = gr.update(value=[(path, "dropped"), (str(made), f"made again, seed {seed}")], visible=True)
+        return remade.recipe["prompt"], seed, truncation, 1, verdict_html(remade), pair
+
+    drop.upload(back, drop, outputs, api_visibility="private", **_HEAVY)
+    drop.clear(lambda: ("", gr.update(value=None, visible=False)), None, outputs[-2:], **_LIGHT)

@@ -1,0 +1,228 @@
+"""What stands between the page and the model: one model loaded once, one job at a time, a stop that stops.
+
+The model is loaded in the background, so that the page answers before torch is imported. A model that is missing is not
+fatal: every use of it says the same sentence, and looks again, so that a model that arrives later is found.
+"""
+
+import contextlib
+import functools
+import inspect
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from workbench.errors import WorkbenchError
+
+F = TypeVar("F", bound=Callable[..., Any])
+MODEL_QUEUE = "model"  # every event that touches the model shares this queue: one at a time
+MAX_COUNT = 16
+CHUNK = 4  # pictures between two looks at the stop flag; about a tenth of a second on two cores
+KEPT_JOBS = 60  # folders of pictures kept on disk while the app runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the header says of the model. parameters: numbers in G and the text encoder."""
+
+    name: str
+    parameters: int
+    device: str
+    precision: str
+    resolution: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Pictures made so far in one job. seconds: time spent in the model alone."""
+
+    files: tuple[Path, ...]
+    seeds: tuple[int, ...]
+    seconds: float
+    wanted: int
+    stopped: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether no more pictures come."""
+        return self.stopped or len(self.files) == self.wanted
+
+
+class Studio:
+    """One model folder (or hub name), its pipeline, and the folder where pictures of this run of the app lie."""
+
+    def __init__(self, model: str, work: Path) -> None:
+        self.model = model
+        self.work = work
+        self._pipeline: Any = None
+        self._loading = threading.Lock()
+        self._model_lock = threading.Lock()
+        self._stops: dict[str, threading.Event] = {}
+        self._jobs = 0
+
+    # --- the model -----------------------------------------------------------------------------------------------
+
+    def start_loading(self) -> threading.Thread:
+        """Load in the background and draw one picture, so that the first real one is quick."""
+        thread = threading.Thread(target=self._warm_up, name="load-model", daemon=True)
+        thread.start()
+        return thread
+
+    def _warm_up(self) -> None:
+        # The sentence of a failed load is shown by whoever asks for the model next, so nothing is hidden here.
+        with contextlib.suppress(WorkbenchError, OSError):
+            pipeline = self.pipeline()
+            with self._model_lock:
+                pipeline("a shepherd", seed=0, count=1)
+
+    def pipeline(self) -> Any:
+        """The loaded pipeline; waits for a load under way. A missing or broken model: WorkbenchError."""
+        with self._loading:
+            if self._pipeline is None:
+                if looks_local(self.model) and not Path(self.model).exists():
+                    raise WorkbenchError(missing_model(self.model))
+                from workbench.pipeline import Pipeline  # brings torch and open_clip: seconds
+
+                self._pipeline = Pipeline.from_pretrained(self.model)
+            return self._pipeline
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is in memory."""
+        return self._pipeline is not None
+
+    def facts(self) -> Facts:
+        """Name, size, device and precision of the loaded model."""
+        pipeline = self.pipeline()
+        towers = (pipeline.G, pipeline.text_encoder)
+        return Facts(
+            name=pipeline.name,
+            parameters=sum(p.numel() for tower in towers for p in tower.parameters()),
+            device=pipeline.device.type,
+            precision=str(pipeline.G.compute_dtype).removeprefix("torch."),
+            resolution=int(pipeline.G.config.resolution),
+        )
+
+    # --- pictures ------------------------------------------------------------------------------------------------
+
+    def generate(
+        self, prompt: str, seed: int, count: int, truncation: float, *, visitor: str = ""
+    ) -> Iterator[Progress]:
+        """Make `count` pictures of seeds seed, seed+1, …, a few at a time. Closing the iterator or `stop` ends it.
+
+        Raises WorkbenchError for a prompt, seed or count that cannot be used, and for a missing model.
+        """
+        count = check_count(count)
+        pipeline = self.pipeline()
+        stop = self._stops[visitor] = threading.Event()
+        folder = self._new_folder()
+        files: list[Path] = []
+        seconds = 0.0
+        try:
+            while len(files) < count and not stop.is_set():
+                first = seed + len(files)
+                step = min(CHUNK, count - len(files))
+                with self._model_lock:
+                    start = time.perf_counter()
+                    samples = pipeline(prompt, seed=first, count=step, truncation=truncation)
+                    seconds += time.perf_counter() - start
+                files += self._save(samples, folder)
+                yield Progress(files=tuple(files), seeds=tuple(range(seed, seed + len(files))), wanted=count,
+                               seconds=seconds, stopped=stop.is_set() and len(files) < count)  # fmt: skip
+        finally:
+            if self._stops.get(visitor) is stop:
+                del self._stops[visitor]
+
+    def remake(self, png: str | Path) -> tuple[Any, Path]:
+        """The verdict on a PNG of ours (`workbench.pipeline.Remade`), and the file of the picture made again."""
+        from workbench.images import save_png
+        from workbench.pipeline import remake
+
+        pipeline = self.pipeline()
+        with self._model_lock:
+            remade = remake(png, pipeline)
+        return remade, save_png(remade.image, self._new_folder() / "made-again.png")
+
+    def stop(self, visitor: str = "") -> bool:
+        """Ask the running job of one visitor to end after the pictures in hand; False when there is none."""
+        event = self._stops.get(visitor)
+        if event is None:
+            return False
+        event.set()
+        return True
+
+    def _save(self, samples: Any, folder: Path) -> list[Path]:
+        from workbench.images import save_png
+        from workbench.pipeline.keeping import slug
+
+        named = zip(samples.images, samples.prompts, samples.seeds, samples.recipes, strict=True)
+        return [
+            save_png(image, folder / f"{slug(text)}-{seed}.png", recipe)
+            for image, text, seed, recipe in named
+        ]
+
+    def _new_folder(self) -> Path:
+        """A folder for one job; the oldest are cleared away, the pictures shown were copied by the page."""
+        self._jobs += 1
+        folder = self.work / f"job-{self._jobs:06d}"
+        folder.mkdir(parents=True)
+        for old in sorted(self.work.glob("job-*"))[:-KEPT_JOBS]:
+            shutil.rmtree(old, ignore_errors=True)
+        return folder
+
+
+def looks_local(model: str) -> bool:
+    """Whether a model's name is a folder here rather than owner/name on the Hugging Face Hub."""
+    return (
+        model.startswith((".", "/", "~", "assets", "runs")) or model.count("/") != 1 or Path(model).exists()
+    )
+
+
+def missing_model(model: str) -> str:
+    """The sentence for a model folder that is not there."""
+    return (
+        f"There is no model at {model}. Make the shipped one with `make demo-models`, or start the app with another: "
+        "`workbench app --model DIR`."
+    )
+
+
+def check_count(count: object) -> int:
+    """`count` as an int that the page can show, else a WorkbenchError. Sliders send whole numbers as floats, too."""
+    whole = isinstance(count, (int, float)) and not isinstance(count, bool) and count == int(count)
+    if not whole or not 1 <= count <= MAX_COUNT:
+        raise WorkbenchError(
+            f"The count is {str(count)[:40]}: expected 1 to {MAX_COUNT} on this page; `workbench sample` makes more."
+        )
+    return int(count)
+
+
+def in_words(function: F) -> F:
+    """Wrap a page's function: what a person can mend becomes a notice with the same sentence, no stack trace."""
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _told():
+                yield from function(*args, **kwargs)
+
+    else:
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with _told():
+                return function(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (WorkbenchError, OSError) as error:
+        raise gr.Error(str(error), print_exception=False) from error

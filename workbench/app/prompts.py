@@ -1,0 +1,185 @@
+"""The prompt, before any picture is made: what the model reads in it, and help to write one.
+
+Pure functions from text to text or HTML; everything a person typed is escaped where HTML is made.
+"""
+
+import html
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# The world and its captions bring torch: they are imported inside the functions, so that the page is up before that.
+
+FACTOR_NAMES = ("coat", "pose", "scene", "light")
+OPEN = "any"
+EXAMPLES = (
+    "a white shepherd sitting in the snow at night",
+    "a black-and-tan shepherd standing in the park",
+    "a red shepherd lying on the beach at sunset",
+    "a black shepherd sitting in the city at night",
+    "a sable shepherd standing on the beach by day",
+    "a white shepherd lying in the park at sunset",
+    "a black shepherd standing in the snow",
+    "a red shepherd sitting in the studio",
+)
+_SCENE_WORDS = {"park": "in the park", "city": "in the city", "snow": "in the snow",
+                "beach": "on the beach", "studio": "in the studio"}  # fmt: skip
+_LIGHT_WORDS = {"day": "by day", "sunset": "at sunset", "night": "at night"}
+_SHOWN_WORDS = 60  # a page of chips helps nobody; the rest is counted
+
+
+class Reader(Protocol):
+    """What the notice asks of a text encoder (`workbench.models.text.TextEncoder`)."""
+
+    context_length: int
+
+    def unknown_words(self, caption: str) -> list[str]: ...
+    def truncated_words(self, caption: str) -> list[str]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """One word of a prompt. state: "known", "unknown" (never in a training caption) or "dropped" (past the limit)."""
+
+    text: str
+    state: str
+    near: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a model reads in a prompt.
+
+    tokens, limit: used and allowed, None where the tokenizer cannot tell; claims: the factors it names; warnings: what
+    is left out, in the pipeline's own sentences.
+    """
+
+    words: tuple[Word, ...]
+    tokens: int | None
+    limit: int | None
+    claims: dict[str, str]
+    warnings: tuple[str, ...] = ()
+
+    def of_state(self, state: str) -> list[str]:
+        """The words in one state, in order."""
+        return [word.text for word in self.words if word.state == state]
+
+
+def read(prompt: str, encoder: Reader) -> Reading:
+    """What `encoder` makes of `prompt`, word by word (a word: what stands between spaces)."""
+    from workbench.datasets.captions import named_factors
+    from workbench.models.tokens import split_words
+    from workbench.pipeline import clean_prompt
+
+    unknown = set(encoder.unknown_words(prompt))
+    dropped = list(encoder.truncated_words(prompt))  # the known words past the limit, in order
+    words = []
+    for piece in reversed(prompt.split()):
+        parts, state = split_words(piece), "known"
+        for part in reversed(parts):
+            if dropped and part == dropped[-1]:
+                dropped.pop()
+                state = "dropped"
+        if state == "known" and not unknown.isdisjoint(parts):
+            state = "unknown"
+        words.append(Word(text=piece, state=state))
+    return Reading(
+        words=tuple(reversed(words)),
+        tokens=count_tokens(prompt, encoder),
+        limit=encoder.context_length,
+        claims=named_factors(prompt) if prompt.strip() else {},
+        warnings=tuple(clean_prompt(prompt, encoder).warnings) if prompt.strip() else (),
+    )
+
+
+def choices() -> dict[str, list[str]]:
+    """What the caption builder offers for each factor; `OPEN` first."""
+    from workbench.datasets import world
+
+    values = (world.COATS, world.POSES, world.SCENES, world.LIGHTS)
+    return {name: [OPEN, *offered] for name, offered in zip(FACTOR_NAMES, values, strict=True)}
+
+
+def count_tokens(prompt: str, encoder: Reader) -> int | None:
+    """Tokens the whole prompt takes, start and end marks included; None where the tokenizer cannot tell."""
+    encode = getattr(getattr(encoder, "tokenizer", None), "encode", None)
+    return None if encode is None else len(encode(prompt)) + 2
+
+
+def compose(coat: str = OPEN, pose: str = OPEN, scene: str = OPEN, light: str = OPEN) -> str:
+    """A plain prompt that names the given factors and no others; `OPEN` leaves one to the noise."""
+    words = ["a"]
+    words += [coat] if coat != OPEN else []
+    words.append("shepherd")
+    words += [pose] if pose != OPEN else []
+    words += [_SCENE_WORDS[scene]] if scene != OPEN else []
+    words += [_LIGHT_WORDS[light]] if light != OPEN else []
+    return " ".join(words)
+
+
+def random_caption(seed: int | None = None) -> str:
+    """A caption as the training data holds them, naming all four factors; another one each time without a seed."""
+    from workbench.datasets.captions import full_caption
+    from workbench.datasets.world import draw_factors
+
+    seed = random.randrange(2**31) if seed is None else seed
+    return full_caption(draw_factors(seed, 0), seed, 0)
+
+
+def reading_html(reading: Reading) -> str:
+    """The live notice under the prompt: a chip a word, then what it names and how much of the limit it takes."""
+    if not reading.words:
+        return '<div class="wb-reading"><p class="wb-hint">Describe a shepherd: coat, pose, scene and light.</p></div>'
+    shown = reading.words[:_SHOWN_WORDS]
+    chips = "".join(_chip(word) for word in shown)
+    if len(reading.words) > len(shown):
+        chips += f'<span class="wb-hint">… and {len(reading.words) - len(shown):,} more words</span>'
+    warned = "".join(f"<li>{html.escape(warning)}</li>" for warning in reading.warnings)
+    return (
+        f'<div class="wb-reading" role="status"><p class="wb-chips">{chips}{_limit_line(reading)}</p>'
+        f'<p class="wb-claims">{_claims_line(reading)}</p>{f"<ul>{warned}</ul>" if warned else ""}</div>'
+    )
+
+
+def _chip(word: Word) -> str:
+    text = html.escape(word.text if len(word.text) <= 40 else word.text[:39] + "…")
+    if word.state == "unknown":
+        return f'<span class="wb-chip unknown"><s>{text}</s><small>unknown</small></span>'
+    if word.state == "dropped":
+        return f'<span class="wb-chip dropped"><s>{text}</s><small>dropped</small></span>'
+    return f'<span class="wb-chip">{text}</span>'
+
+
+def _claims_line(reading: Reading) -> str:
+    named = [
+        f"{name} <b>{html.escape(reading.claims[name])}</b>"
+        for name in FACTOR_NAMES
+        if name in reading.claims
+    ]
+    left = [name for name in FACTOR_NAMES if name not in reading.claims]
+    said = f"Names {', '.join(named)}." if named else "Names none of coat, pose, scene and light."
+    return said + (f" The seed decides the {_joined(left)}." if left and named else "")
+
+
+def _limit_line(reading: Reading) -> str:
+    if reading.limit is None or reading.tokens is None:
+        return ""
+    over = " over" if reading.tokens > reading.limit else ""
+    return f'<span class="wb-count{over}">{reading.tokens:,} of {reading.limit} tokens</span>'
+
+
+def vocabulary_html(words: Sequence[str] | None = None) -> str:
+    """The words of the world, for the foot of the page."""
+    from workbench.datasets.captions import vocabulary
+
+    words = vocabulary() if words is None else words
+    chips = " ".join(f"<span>{html.escape(word)}</span>" for word in words)
+    return (
+        f"<details class='wb-words'><summary>The {len(words)} words this model was trained on</summary>"
+        f"<p>{chips}</p></details>"
+    )
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

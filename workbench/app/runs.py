@@ -1,0 +1,181 @@
+"""Run folders that the page can show: where they are, what their files hold, and the one door to their pictures.
+
+A run folder: config.json, history.jsonl (one JSON object a logged step, with "cur_nimg"), samples/grid_<cur_nimg>.png,
+training.gif. Numbers and curves come from these files and from nowhere else.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.routing import Route
+
+from workbench.errors import WorkbenchError
+
+URL = "run-picture"
+FACTORS = ("coat", "pose", "scene", "light", "all")
+_GRID = re.compile(r"grid_(\d{1,15})\.png")
+_SERVED = re.compile(r"training\.gif|samples/grid_\d{1,15}\.png")  # and nothing else in the folder
+Series = list[tuple[int, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run folder as the page shows it. name: what stands in the list, and in the addresses of its pictures."""
+
+    name: str
+    folder: Path
+
+    def url(self, file: str) -> str:
+        """Address of one of its pictures, relative to the page; changes with the file, so no browser shows an old one."""
+        return f"{URL}/{self.name}/{file}?v={int((self.folder / file).stat().st_mtime)}"
+
+    def grids(self) -> list[tuple[int, str]]:
+        """(images seen, file) of every sample grid, in order."""
+        found = [(match, path) for path in (self.folder / "samples").glob("grid_*.png")
+                 if (match := _GRID.fullmatch(path.name))]  # fmt: skip
+        return sorted((int(match[1]), f"samples/{path.name}") for match, path in found)
+
+    def film(self) -> str | None:
+        """The training GIF, None where there is none yet."""
+        return "training.gif" if (self.folder / "training.gif").is_file() else None
+
+
+class Shelf:
+    """All runs that can be shown: the shipped one, the user's under `runs/`, and a folder named at start."""
+
+    def __init__(self, *, shipped: Path, runs: Path, named: Path | None = None) -> None:
+        self.shipped, self.runs, self.named = shipped, runs, named
+
+    def list(self) -> dict[str, Run]:
+        """Runs by name, newest user run first, the shipped one first of all. Looked up anew at each call."""
+        folders = [self.shipped] if is_run(self.shipped) else []
+        for place in filter(None, (self.named, self.runs)):
+            if is_run(place):
+                folders.append(place)
+            elif place.is_dir():
+                mine = [folder for folder in place.iterdir() if is_run(folder)]
+                folders += sorted(mine, key=lambda folder: folder.stat().st_mtime, reverse=True)
+        shelf: dict[str, Run] = {}
+        for folder in folders:
+            if any(folder.resolve() == run.folder.resolve() for run in shelf.values()):
+                continue
+            name = _free_name(folder.resolve().name, shelf)
+            shelf[name] = Run(name=name, folder=folder)
+        return shelf
+
+    def get(self, name: str) -> Run:
+        """The run of a name; WorkbenchError when it is gone."""
+        run = self.list().get(name)
+        if run is None:
+            raise WorkbenchError(
+                f"There is no run named {name} any more: press Refresh to see the runs that are there."
+            )
+        return run
+
+    def route(self) -> Route:
+        """The door: sample grids and the training GIF of the runs on this shelf, no other file."""
+
+        async def serve(request: Request) -> FileResponse:
+            run = self.list().get(request.path_params["run"])
+            file = request.path_params["file"]
+            if run is None or not _SERVED.fullmatch(file):
+                raise HTTPException(404)
+            path = (run.folder / file).resolve()
+            if not path.is_relative_to(run.folder.resolve()) or not path.is_file():
+                raise HTTPException(404)
+            return FileResponse(path, headers={"Cache-Control": "private, max-age=3600"})
+
+        return Route(f"/{URL}/{{run}}/{{file:path}}", serve)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (folder / "history.jsonl").is_file()
+
+
+def _free_name(name: str, taken: Iterable[str]) -> str:
+    name = re.sub(r"[^\w.-]+", "-", name) or "run"
+    free = (f"{name}-{k}" for k in range(2, 10_000))
+    return name if name not in taken else next(candidate for candidate in free if candidate not in taken)
+
+
+# --- history -----------------------------------------------------------------------------------------------------
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's history that still count, with nested objects flattened ("loss": {"G": 1} is "loss.G": 1).
+
+    A torn last line (a run under way) is left out; a broken one before it is a WorkbenchError with its number.
+    """
+    from workbench.training.history import read_history  # brings torch: the page is up before it
+
+    return [_flat(line) for line in read_history(folder) if isinstance(line.get("cur_nimg"), int)]
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def series(records: Sequence[dict[str, Any]], key: str) -> Series:
+    """(images seen, value) of every record that holds a finite number under `key`, or under a name that ends in .key."""
+    return _collect(records, lambda record: _lookup(record, key))
+
+
+def ratio_series(records: Sequence[dict[str, Any]], over: str, under: str) -> Series:
+    """(images seen, over / under) of every record that holds both."""
+
+    def value(record: dict[str, Any]) -> float | None:
+        top, bottom = _lookup(record, over), _lookup(record, under)
+        return top / bottom if top is not None and bottom else None
+
+    return _collect(records, value)
+
+
+def _lookup(record: dict[str, Any], key: str) -> float | None:
+    for name, value in record.items():
+        if (
+            (name == key or name.endswith(f".{key}"))
+            and isinstance(value, (int, float))
+            and not isinstance(value, bool)
+        ):
+            return float(value)
+    return None
+
+
+def _collect(records: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], float | None]) -> Series:
+    pairs = ((record["cur_nimg"], value(record)) for record in records)
+    return [(n, number) for n, number in pairs if number is not None and math.isfinite(number)]
+
+
+def loss_keys(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of all losses in the history, those of G and D as a whole first."""
+    keys = {key for record in records for key, value in record.items()
+            if "loss" in key.lower() and isinstance(value, (int, float))}  # fmt: skip
+    return sorted(keys, key=lambda key: (len(re.split(r"[._/]", key)), key))
+
+
+def thin(points: Series, most: int = 400) -> Series:
+    """At most `most` points: means of equal stretches, so that a long run is drawn as truly as a short one."""
+    if len(points) <= most:
+        return points
+    size = math.ceil(len(points) / most)
+    parts = [points[k : k + size] for k in range(0, len(points), size)]
+    return [
+        (round(sum(n for n, _ in part) / len(part)), sum(v for _, v in part) / len(part)) for part in parts
+    ]
+
+
+def at(points: Series, nimg: int) -> float | None:
+    """The last value at or before `nimg` images, None when there is none yet."""
+    seen = [value for n, value in points if n <= nimg]
+    return seen[-1] if seen else None

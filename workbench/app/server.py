@@ -1,0 +1,179 @@
+"""The page as a whole, and the server: on this computer alone unless another host is asked for.
+
+Nothing is sent anywhere: no analytics, no share link, no font or script from outside.
+"""
+
+import html
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by gradio when it is imported
+
+import gradio as gr
+
+from workbench.app.create import create_tab
+from workbench.app.jobs import Facts, Studio, in_words, looks_local
+from workbench.app.runs import Shelf
+from workbench.app.theme import css, head, theme
+from workbench.app.training import training_tab
+from workbench.errors import WorkbenchError
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "assets/models/shepherd-64"
+SHIPPED_RUN = ROOT / "assets" / "training" / "shepherd-64"
+_MAX_WAITING = 40  # a class at once; past that the page says that the queue is full
+_MAX_UPLOAD = 20 * 2**20
+
+
+def build(model_folder: str | Path | None = None, run_folder: str | Path | None = None) -> gr.Blocks:
+    """The page, not yet served.
+
+    Args:
+        model_folder: a model folder or Hub name; the shipped model when None. It may be missing: the page says so.
+        run_folder: a run, or a folder of runs, to show first beside the shipped one and those under runs/.
+    """
+    studio = Studio(_model(model_folder), Path(tempfile.mkdtemp(prefix="workbench-app-")))
+    shelf = Shelf(
+        shipped=SHIPPED_RUN, runs=Path("runs"), named=None if run_folder is None else Path(run_folder)
+    )
+    with gr.Blocks(title="GigaGAN workbench", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        top = gr.HTML(header_html(None), elem_id="top")
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Create", id="create"):
+                create_tab(studio)
+            with gr.Tab("Training", id="training"):
+                training_tab(shelf)
+        foot = gr.HTML(footer_html(""), elem_id="foot")
+
+        @in_words
+        def fill() -> tuple[str, str]:
+            from workbench.app.prompts import vocabulary_html
+
+            here = not looks_local(studio.model) or Path(studio.model).exists()
+            return header_html(studio.facts() if here else None, missing=not here), footer_html(
+                vocabulary_html()
+            )
+
+        page.load(fill, None, [top, foot], queue=False, show_progress="hidden", api_visibility="private")
+    page.queue(max_size=_MAX_WAITING)
+    page.studio, page.shelf = studio, shelf
+    return page
+
+
+def launch(
+    model: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    open_browser: bool = False,
+    *,
+    run: str | Path | None = None,
+    block: bool = True,
+) -> gr.Blocks:
+    """Serve the page and print its address; returns when stopped (at once when `block` is False).
+
+    Raises WorkbenchError when the port is taken or the host is not one of this computer.
+    """
+    check_port(host, port)
+    page = build(model, run)
+    page.studio.start_loading()
+    page.launch(
+        **launch_options(page, host, port), inbrowser=open_browser, quiet=True, prevent_thread_lock=True
+    )
+    print(f"GigaGAN workbench: {page.local_url}  (Ctrl-C stops it)", flush=True)
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        print("Everybody who reaches this computer over the network can use this page.", flush=True)
+    if block:
+        page.block_thread()
+    return page
+
+
+def launch_options(page: gr.Blocks, host: str, port: int) -> dict[str, Any]:
+    """How the page is served: no share link, no monitoring, no folder handed out but the cache and the run pictures."""
+    return {
+        "server_name": host,
+        "server_port": port,
+        "share": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "mcp_server": False,
+        "pwa": False,
+        "run_history": False,
+        "allowed_paths": [],
+        "max_file_size": _MAX_UPLOAD,
+        "footer_links": [],
+        "app_kwargs": {"routes": [page.shelf.route()]},
+        "theme": theme(),
+        "css": css(),
+        "head": head(),
+    }
+
+
+def check_port(host: str, port: int) -> None:
+    """WorkbenchError with the next free port when `port` cannot be had."""
+    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+        raise WorkbenchError(
+            f"The port is {port}, expected a whole number from 1 to 65535, for example 7860."
+        )
+    problem = port_problem(host, port)
+    if problem is None:
+        return
+    free = next(
+        (other for other in range(port + 1, min(port + 100, 65536)) if port_problem(host, other) is None),
+        None,
+    )
+    tip = f"Port {free} is free: start with `--port {free}`." if free else "Choose another with `--port`."
+    raise WorkbenchError(
+        f"Port {port} on {host} cannot be used ({problem}): perhaps the app already runs there. {tip}"
+    )
+
+
+def port_problem(host: str, port: int) -> str | None:
+    """Why a port cannot be listened on; None when it can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the server does: a port in TIME_WAIT is free
+        try:
+            probe.bind((host, port))
+        except socket.gaierror:
+            raise WorkbenchError(
+                f"The host {host!r} is not known: use 127.0.0.1 for this computer alone."
+            ) from None
+        except OSError as error:
+            return error.strerror or str(error)
+    return None
+
+
+def header_html(facts: Facts | None, *, missing: bool = False) -> str:
+    """Name, one line of explanation, and what makes the pictures here."""
+    if facts is not None:
+        cells = [
+            ("model", facts.name),
+            ("parameters", f"{facts.parameters / 1e6:.1f} M"),
+            ("picture", f"{facts.resolution} × {facts.resolution}"),
+            ("runs on", f"{facts.device.upper()}, {facts.precision}"),
+        ]
+        said = "".join(f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in cells)
+        said = f'<dl class="wb-model">{said}</dl>'
+    else:
+        said = f'<p class="wb-model wb-hint">{"No model loaded" if missing else "Loading the model …"}</p>'
+    return (
+        '<header class="wb-top"><div><h1>GigaGAN workbench</h1>'
+        f"<p>A prompt and a seed become a picture, by a GAN trained on a drawn world.</p></div>{said}</header>"
+    )
+
+
+def footer_html(words: str) -> str:
+    """What the model knows."""
+    return f'<footer class="wb-foot">{words}<p>This page runs on this computer and sends nothing anywhere.</p></footer>'
+
+
+def _model(model: str | Path | None) -> str:
+    """The model's name as given; the shipped folder, written as short as it can be, for None."""
+    if model is not None:
+        return str(model)
+    return MODEL if Path(MODEL).exists() or not (ROOT / MODEL).exists() else str(ROOT / MODEL)

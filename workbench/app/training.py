@@ -1,0 +1,172 @@
+"""The Training tab: a run's grids under a scrubber, its film, its curves. All of it from the files of the run folder."""
+
+import html
+import json
+from typing import Any
+
+import gradio as gr
+
+from workbench.app.curves import Chart, Line, chart_html, short_count
+from workbench.app.jobs import in_words
+from workbench.app.runs import FACTORS, Run, Series, Shelf, at, loss_keys, ratio_series, records_of, series
+
+_FACTOR_COLOURS = {"coat": "#E69F00", "pose": "#009E73", "scene": "#56B4E9", "light": "#CC79A7", "all": "gan"}
+_DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1)), "-")
+_MOST_LOSSES = 4
+
+
+def training_tab(shelf: Shelf) -> None:
+    """Lay out the tab and wire it; must be called inside `gr.Tab`. Runs are looked up anew at each visit."""
+    names = list(shelf.list())
+    with gr.Row(elem_classes="wb-runbar", equal_height=True):
+        run = gr.Dropdown(names, value=names[0] if names else None, label="Run", elem_id="run", scale=4,
+                          info="The shipped run, and those under runs/ where the app was started.")  # fmt: skip
+        refresh = gr.Button("Refresh", elem_id="run-refresh", scale=0, min_width=110)
+    view = gr.HTML(elem_id="run-view")
+
+    @in_words
+    def show(name: str | None) -> str:
+        return run_html(shelf.get(name)) if name else no_run_html()
+
+    @in_words
+    def look_again(name: str | None) -> tuple[dict[str, Any], str]:
+        found = list(shelf.list())
+        name = name if name in found else (found[0] if found else None)
+        return gr.update(choices=found, value=name), show(name)
+
+    light = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    run.input(show, run, view, **light)
+    refresh.click(look_again, run, [run, view], **light)
+    gr.on([gr.context.Context.root_block.load], look_again, run, [run, view], **light)  # type: ignore[union-attr]
+
+
+def run_html(run: Run) -> str:
+    """The whole view of one run."""
+    records = records_of(run.folder)
+    curves = run_series(records)
+    charts = "".join(chart_html(chart) for chart in run_charts(records, curves))
+    return (
+        f'<div class="wb-run"><div class="wb-watch">{_player(run, curves)}'
+        f'<div class="wb-beside">{_summary(records, curves)}{_film(run)}</div></div>'
+        f'<div class="wb-charts">{charts}</div></div>'
+    )
+
+
+def no_run_html() -> str:
+    """What the tab says when there is no run to show."""
+    return (
+        '<div class="wb-empty"><h3>No training run to show yet</h3>'
+        "<p>A run folder holds the history of a training, its sample grids and its film. These lines make one:</p>"
+        "<pre><code>workbench dataset world --count 12000 --out data/world\n"
+        "workbench train --preset shepherd-32 --data data/world --out runs/first\n"
+        "workbench gif runs/first</code></pre>"
+        "<p>Everything under <code>runs/</code> appears in the list above; press Refresh while it trains.</p></div>"
+    )
+
+
+def run_series(records: list[dict[str, Any]]) -> dict[str, Series]:
+    """The measured curves of a run by name: the Fréchet ratio to its floor, each factor, diversity."""
+    curves = {"frechet": ratio_series(records, "frechet", "floor"), "diversity": series(records, "diversity")}
+    return curves | {name: series(records, name) for name in FACTORS}
+
+
+def run_charts(records: list[dict[str, Any]], curves: dict[str, Series]) -> list[Chart]:
+    """The four charts of a run."""
+    keys = loss_keys(records)[:_MOST_LOSSES]
+    palette = ("gan", "real", "#56B4E9", "#CC79A7")
+    losses = [Line(label=key, points=series(records, key), colour=palette[k], dash=("-", *_DASHES)[k], width=1.8)
+              for k, key in enumerate(keys)]  # fmt: skip
+    named = [Line(label=name, points=curves[name], colour=_FACTOR_COLOURS[name], dash=dash,
+                  width=3 if name == "all" else 2) for name, dash in zip(FACTORS, _DASHES, strict=True)]  # fmt: skip
+    frechet = Line(label="Fréchet ratio", points=curves["frechet"], colour="gan", width=2.8)
+    diversity = Line(label="diversity", points=curves["diversity"], colour="gan", width=2.8)
+    return [
+        Chart(
+            title="Does the picture show what the prompt names?",
+            unit="share right",
+            lines=named,
+            bounds=(0, 1.03),
+        ),
+        Chart(
+            title="Distance to real renders (Fréchet ÷ floor)",
+            unit="× floor",
+            lines=[frechet],
+            log=True,
+            levels=[(1, "renders against renders")],
+        ),  # fmt: skip
+        Chart(
+            title="Do four seeds give four dogs? (diversity)",
+            unit="× renders",
+            lines=[diversity],
+            levels=[(1, "renders")],
+        ),  # fmt: skip
+        Chart(title="Losses of G and D", unit="loss", lines=losses),
+    ]
+
+
+def _summary(records: list[dict[str, Any]], curves: dict[str, Series]) -> str:
+    """The last figures of the run as tiles; only those that its history holds."""
+    tiles = []
+    if records:
+        tiles.append(("images seen", f"{records[-1]['cur_nimg']:,}"))
+    tiles += [(label, text) for label, text in figures_at(curves, records[-1]["cur_nimg"])] if records else []
+    cells = "".join(f"<div><dd>{value}</dd><dt>{html.escape(label)}</dt></div>" for label, value in tiles)
+    return (
+        f'<dl class="wb-tiles">{cells}</dl>'
+        if tiles
+        else '<p class="wb-hint">The history of this run is empty.</p>'
+    )
+
+
+def figures_at(curves: dict[str, Series], nimg: int) -> list[tuple[str, str]]:
+    """(label, value) of what was last measured at or before `nimg` images."""
+    found = []
+    for name, label in (
+        ("all", "all four factors right"),
+        ("frechet", "Fréchet ÷ floor"),
+        ("diversity", "diversity"),
+    ):
+        value = at(curves[name], nimg)
+        if value is not None:
+            found.append(
+                (label, f"{value:.1%}" if name == "all" else f"{value:.2f}" + "×" * (name == "frechet"))
+            )
+    return found
+
+
+def _player(run: Run, curves: dict[str, Series]) -> str:
+    """The scrubber: one picture and one slider; the page's script moves both, and the line in every curve."""
+    frames = [
+        {"n": n, "src": run.url(file), "label": f"{n:,} images seen",
+         "says": " · ".join(f"{label} {value}" for label, value in figures_at(curves, n))}
+        for n, file in run.grids()
+    ]  # fmt: skip
+    if not frames:
+        return '<p class="wb-hint">This run has no sample grids yet: they appear under samples/ as it trains.</p>'
+    last = frames[-1]
+    data = html.escape(json.dumps(frames, ensure_ascii=False), quote=True)
+    return (
+        f'<section class="wb-player" data-frames="{data}" aria-label="Sample grids over training">'
+        f'<img src="{html.escape(last["src"])}" alt="Grid of fixed seeds and prompts after {last["label"]}">'
+        '<div class="wb-controls"><button type="button" data-play aria-label="Play">▶</button>'
+        f'<input type="range" id="scrubber" min="0" max="{len(frames) - 1}" value="{len(frames) - 1}" step="1" '
+        f'aria-label="Moment of training" aria-valuetext="{last["label"]}"></div>'
+        f'<p class="wb-moment"><output for="scrubber"><b>{last["label"]}</b></output> <span>{last["says"]}</span></p>'
+        '<p class="wb-hint">The same seeds and prompts at every moment. Arrow keys move one grid.</p></section>'
+    )
+
+
+def _film(run: Run) -> str:
+    """The training GIF with the line that makes it, or that line alone."""
+    file = run.film()
+    if file is None:
+        return f'<p class="wb-hint">No film yet: <code>workbench gif {html.escape(str(run.folder))}</code> makes it.</p>'
+    grids = run.grids()
+    span = (
+        f"from {short_count(grids[0][0])} to {short_count(grids[-1][0])} images" if grids else "of this run"
+    )
+    url = html.escape(run.url(file))
+    return (
+        f'<figure class="wb-film"><img src="{url}" alt="Film of the sample grid {span}">'
+        f'<figcaption>The film {span}. <a href="{url}" download="{html.escape(run.name)}.gif">Download GIF</a></figcaption></figure>'
+    )
