@@ -21,7 +21,9 @@ def test_l2_attention_ignores_a_translation_and_follows_a_permutation():
     out = attention.l2_attention(q, v, 0.2)
     assert torch.allclose(attention.l2_attention(q + 1.5, v, 0.2), out, atol=1e-4)
     order = torch.randperm(9)
-    assert torch.allclose(attention.l2_attention(q[:, :, order], v[:, :, order], 0.2), out[:, :, order], atol=1e-5)
+    assert torch.allclose(
+        attention.l2_attention(q[:, :, order], v[:, :, order], 0.2), out[:, :, order], atol=1e-5
+    )
 
 
 def test_self_attention_has_second_derivatives():
@@ -30,7 +32,11 @@ def test_self_attention_has_second_derivatives():
     x = torch.randn(1, 8, 2, 2, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
     gradient.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters() if p.shape != layer.mlp_out.bias.shape)
+    assert all(
+        p.grad is not None and p.grad.isfinite().all()
+        for p in layer.parameters()
+        if p.shape != layer.mlp_out.bias.shape
+    )
 
 
 def test_logits_start_with_about_unit_deviation():

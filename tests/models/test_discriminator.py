@@ -18,7 +18,9 @@ def test_the_papers_network_makes_fifteen_predictions():
         resolution=64, channels=dict.fromkeys((64, 32, 16, 8, 4), 32), entries=(64, 32, 16, 8, 4), exits=(32, 16, 8, 4, 1), attention={}
     )  # fmt: skip
     assert len(config.predictions) == 15
-    logits = Discriminator(config)(box_pyramid(torch.randn(2, 3, 64, 64), config.entries), torch.randn(2, 128))
+    logits = Discriminator(config)(
+        box_pyramid(torch.randn(2, 3, 64, 64), config.entries), torch.randn(2, 128)
+    )
     assert len(logits) == 1 and [tuple(x.shape) for x in logits[0]] == [(2,)] * 15
 
 
@@ -29,7 +31,9 @@ def test_each_level_moves_its_own_predictions_only():
         inputs = [x.clone().requires_grad_() for x in levels]
         (logits,) = D(inputs, t)
         for (entry, _), logit in zip(D.config.predictions, logits, strict=True):
-            gradient = torch.autograd.grad(logit.sum(), inputs[level], retain_graph=True, allow_unused=True)[0]
+            gradient = torch.autograd.grad(logit.sum(), inputs[level], retain_graph=True, allow_unused=True)[
+                0
+            ]
             moved = gradient is not None and bool((gradient != 0).any())
             assert moved == (entry == size)
 

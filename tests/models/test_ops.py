@@ -42,7 +42,10 @@ def test_adaptive_conv_equals_the_explicit_loop(kernels, size, demodulate, form)
 def test_demodulated_output_ignores_the_scale_of_the_style():
     torch.manual_seed(0)
     x, bank = torch.randn(2, 8, 5, 5, dtype=torch.float64), torch.randn(2, 8, 8, 3, 3, dtype=torch.float64)
-    style, selection = torch.rand(2, 8, dtype=torch.float64) + 0.5, torch.tensor([[0.3, 0.7], [0.9, 0.1]], dtype=torch.float64)
+    style, selection = (
+        torch.rand(2, 8, dtype=torch.float64) + 0.5,
+        torch.tensor([[0.3, 0.7], [0.9, 0.1]], dtype=torch.float64),
+    )
     a = ops.adaptive_conv(x, bank, style, selection)
     b = ops.adaptive_conv(x, bank, 17 * style, selection)
     assert torch.allclose(a, b, atol=1e-7)

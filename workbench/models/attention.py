@@ -69,7 +69,9 @@ def head_count(channels: int, head_dim: int) -> int:
     """Heads of `head_dim` features; at least one. Raises WorkbenchError when they don't divide the channels."""
     heads = max(1, channels // head_dim)
     if channels % heads:
-        raise WorkbenchError(f"{channels} channels cannot be split into {heads} heads: choose channels in multiples of {head_dim}.")
+        raise WorkbenchError(
+            f"{channels} channels cannot be split into {heads} heads: choose channels in multiples of {head_dim}."
+        )
     return heads
 
 
@@ -81,7 +83,9 @@ class SelfAttention(nn.Module):
     the paper asks; 1 / sqrt(d) would put nearly all mass on the token itself.
     """
 
-    def __init__(self, channels: int, *, w_dim: int | None, head_dim: int = 64, mlp_ratio: int = 2, gain: float = 0.3):
+    def __init__(
+        self, channels: int, *, w_dim: int | None, head_dim: int = 64, mlp_ratio: int = 2, gain: float = 0.3
+    ):
         super().__init__()
         self.heads = head_count(channels, head_dim)
         self.scale = 1 / math.sqrt(8 * channels / self.heads)
@@ -145,6 +149,8 @@ class TextBlock(nn.Module):
         self.mlp_out = EqualLinear(mlp_ratio * dim, dim, gain=0.3)
 
     def forward(self, t: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(self.norm_attention(t)).chunk(3, dim=-1))
+        q, k, v = (
+            split_heads(part, self.heads) for part in self.qkv(self.norm_attention(t)).chunk(3, dim=-1)
+        )
         t = t + self.out(merge_heads(dot_attention(q, k, v, None if mask is None else mask[:, None, None])))
         return t + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(t))))

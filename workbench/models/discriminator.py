@@ -47,12 +47,18 @@ class DiscriminatorConfig:
         if r < 8 or r & (r - 1):
             raise WorkbenchError(f"resolution is {r}: expected a power of two, at least 8.")
         if missing := [s for s in self.sizes if s not in self.channels]:
-            raise WorkbenchError(f"channels lacks sizes {missing}: give one number for each of {list(self.sizes)}.")
+            raise WorkbenchError(
+                f"channels lacks sizes {missing}: give one number for each of {list(self.sizes)}."
+            )
         if r not in self.entries or not set(self.entries) <= set(self.sizes):
-            raise WorkbenchError(f"entries are {list(self.entries)}: expected sizes out of {list(self.sizes)}, {r} among them.")
+            raise WorkbenchError(
+                f"entries are {list(self.entries)}: expected sizes out of {list(self.sizes)}, {r} among them."
+            )
         allowed = {s // 2 for s in self.sizes if s > 4} | {1}
         if not self.exits or not set(self.exits) <= allowed or 1 not in self.exits:
-            raise WorkbenchError(f"exits are {list(self.exits)}: expected sizes out of {sorted(allowed)}, 1 among them.")
+            raise WorkbenchError(
+                f"exits are {list(self.exits)}: expected sizes out of {sorted(allowed)}, 1 among them."
+            )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -91,7 +97,9 @@ class TrunkStage(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, *, attention: int, mlp_ratio: int):
         super().__init__()
-        self.attention = nn.ModuleList(SelfAttention(channels, w_dim=None, mlp_ratio=mlp_ratio) for _ in range(attention))
+        self.attention = nn.ModuleList(
+            SelfAttention(channels, w_dim=None, mlp_ratio=mlp_ratio) for _ in range(attention)
+        )
         self.conv0 = EqualConv2d(channels, channels, 3, gain=LEAKY_GAIN)
         # the sqrt(1/2) of the sum is folded into both branches
         self.conv1 = EqualConv2d(channels, out_channels, 3, gain=LEAKY_GAIN * math.sqrt(0.5))
@@ -110,7 +118,9 @@ class LastStage(nn.Module):
     def __init__(self, channels: int, *, attention: int, mlp_ratio: int, group: int):
         super().__init__()
         self.group = group
-        self.attention = nn.ModuleList(SelfAttention(channels, w_dim=None, mlp_ratio=mlp_ratio) for _ in range(attention))
+        self.attention = nn.ModuleList(
+            SelfAttention(channels, w_dim=None, mlp_ratio=mlp_ratio) for _ in range(attention)
+        )
         self.conv = EqualConv2d(channels + (1 if group else 0), channels, 3, gain=LEAKY_GAIN)
         self.dense = EqualLinear(channels * 16, channels, gain=LEAKY_GAIN)
 
@@ -134,8 +144,12 @@ class TextHead(nn.Module):
     def __init__(self, channels: int, text_dim: int | None, layers: int):
         super().__init__()
         self.unconditional = EqualConv2d(channels, 1, 1)
-        self.convs = nn.ModuleList(EqualConv2d(channels, channels, 1, gain=LEAKY_GAIN) for _ in range(layers if text_dim else 0))
-        self.styles = nn.ModuleList(EqualLinear(text_dim, channels, bias=1.0) for _ in range(layers if text_dim else 0))
+        self.convs = nn.ModuleList(
+            EqualConv2d(channels, channels, 1, gain=LEAKY_GAIN) for _ in range(layers if text_dim else 0)
+        )
+        self.styles = nn.ModuleList(
+            EqualLinear(text_dim, channels, bias=1.0) for _ in range(layers if text_dim else 0)
+        )
         self.logit = EqualConv2d(channels, 1, 1) if text_dim else None
 
     def forward(self, x: Tensor, t_D: list[Tensor] | None) -> list[Tensor]:
@@ -160,16 +174,25 @@ class Discriminator(nn.Module):
         self.compute_dtype = torch.float32
         self.text = TextTransformer(config.text_dim, config.text_layers) if config.text_dim else None
         c = config.channels
-        self.from_rgb = nn.ModuleDict({str(s): EqualConv2d(3, c[s], 1, gain=LEAKY_GAIN) for s in config.entries})
+        self.from_rgb = nn.ModuleDict(
+            {str(s): EqualConv2d(3, c[s], 1, gain=LEAKY_GAIN) for s in config.entries}
+        )
         self.stages = nn.ModuleDict()
         for size in config.sizes:
             attention = config.attention.get(size, 0)
             if size > 4:
-                self.stages[str(size)] = TrunkStage(c[size], c[size // 2], attention=attention, mlp_ratio=config.mlp_ratio)
+                self.stages[str(size)] = TrunkStage(
+                    c[size], c[size // 2], attention=attention, mlp_ratio=config.mlp_ratio
+                )
             else:
-                self.stages["4"] = LastStage(c[4], attention=attention, mlp_ratio=config.mlp_ratio, group=config.group)
+                self.stages["4"] = LastStage(
+                    c[4], attention=attention, mlp_ratio=config.mlp_ratio, group=config.group
+                )
         self.heads = nn.ModuleDict(
-            {str(j): TextHead(c[max(j, 4)], config.text_dim, config.head_layers) for j in sorted(config.exits, reverse=True)}
+            {
+                str(j): TextHead(c[max(j, 4)], config.text_dim, config.head_layers)
+                for j in sorted(config.exits, reverse=True)
+            }
         )
 
     def encode_text(self, features) -> Tensor | None:

@@ -49,15 +49,23 @@ class GeneratorConfig:
         if r < 8 or r & (r - 1):
             raise WorkbenchError(f"resolution is {r}: expected a power of two, at least 8.")
         for name in ("channels", "kernels", "blocks", "attention", "cross_attention"):
-            table = {int(size): int(count) for size, count in getattr(self, name).items()}  # JSON turns keys to text
+            table = {
+                int(size): int(count) for size, count in getattr(self, name).items()
+            }  # JSON turns keys to text
             object.__setattr__(self, name, table)
             if stray := sorted(set(table) - set(self.sizes)):
-                raise WorkbenchError(f"{name} speaks of sizes {stray}, but G at {r} px has {list(self.sizes)}: remove them.")
+                raise WorkbenchError(
+                    f"{name} speaks of sizes {stray}, but G at {r} px has {list(self.sizes)}: remove them."
+                )
         for name in ("channels", "kernels", "blocks"):
             if missing := [size for size in self.sizes if getattr(self, name).get(size, 0) < 1]:
-                raise WorkbenchError(f"{name} lacks a positive entry for sizes {missing}: give one for each of {list(self.sizes)}.")
+                raise WorkbenchError(
+                    f"{name} lacks a positive entry for sizes {missing}: give one for each of {list(self.sizes)}."
+                )
         if self.text_dim is None and any(self.cross_attention.values()):
-            raise WorkbenchError("cross_attention is on, but text_dim is None (no text): clear cross_attention or set text_dim.")
+            raise WorkbenchError(
+                "cross_attention is on, but text_dim is None (no text): clear cross_attention or set text_dim."
+            )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -85,7 +93,8 @@ class SynthesisBlock(nn.Module):
         self.bias0, self.bias1 = nn.Parameter(torch.zeros(c)), nn.Parameter(torch.zeros(c))
         self.skip = EqualConv2d(in_channels, c, 1, bias=False) if in_channels != c else nn.Identity()
         self.attention = nn.ModuleList(
-            SelfAttention(c, w_dim=w_dim, mlp_ratio=config.mlp_ratio) for _ in range(config.attention.get(size, 0))
+            SelfAttention(c, w_dim=w_dim, mlp_ratio=config.mlp_ratio)
+            for _ in range(config.attention.get(size, 0))
         )
         self.cross = nn.ModuleList(
             CrossAttention(c, text_dim=config.text_dim) for _ in range(config.cross_attention.get(size, 0))
@@ -135,7 +144,9 @@ class Generator(nn.Module):
                 stack.append(SynthesisBlock(config, size, in_channels, up=i == 0 and size > 4))
                 in_channels = config.channels[size]
             self.blocks[str(size)] = stack
-            self.to_rgb[str(size)] = AdaptiveConv2d(in_channels, 3, 1, w_dim=config.w_dim, demodulate=False, gain=RGB_GAIN)
+            self.to_rgb[str(size)] = AdaptiveConv2d(
+                in_channels, 3, 1, w_dim=config.w_dim, demodulate=False, gain=RGB_GAIN
+            )
         self.rgb_bias = nn.Parameter(torch.zeros(len(config.sizes), 3))
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
@@ -159,7 +170,11 @@ class Generator(nn.Module):
         """
         if ws.dim() == 2:
             ws = ws[:, None].expand(-1, self.num_ws, -1)
-        x = self.constant.expand(ws.shape[0], -1, -1, -1).to(self.compute_dtype).contiguous(memory_format=torch.channels_last)
+        x = (
+            self.constant.expand(ws.shape[0], -1, -1, -1)
+            .to(self.compute_dtype)
+            .contiguous(memory_format=torch.channels_last)
+        )
         rgb, pyramid, index = None, [], 0
         for level, (size, stack) in enumerate(self.blocks.items()):
             for block in stack:

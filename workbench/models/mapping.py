@@ -24,7 +24,9 @@ class Text:
 
     def repeat_interleave(self, times: int) -> Text:
         """Each caption `times` in a row."""
-        return Text(*(part.repeat_interleave(times, dim=0) for part in (self.t_local, self.t_global, self.mask)))
+        return Text(
+            *(part.repeat_interleave(times, dim=0) for part in (self.t_local, self.t_global, self.mask))
+        )
 
     def index_select(self, rows: Tensor) -> Text:
         """The captions of `rows`."""

@@ -28,7 +28,15 @@ class EqualLinear(nn.Module):
     [..., in_features] -> [..., out_features]. Karras et al. 2018, Sec. 4.1; the paper (Sec. 3.4, App. A) keeps it.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, bias: float | None = 0.0, lr_mul: float = 1.0, gain: float = 1.0):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: float | None = 0.0,
+        lr_mul: float = 1.0,
+        gain: float = 1.0,
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
         self.bias = None if bias is None else nn.Parameter(torch.full((out_features,), float(bias) / lr_mul))
@@ -47,7 +55,9 @@ class EqualConv2d(nn.Module):
     gain: extra factor on the weights at run time; the sqrt(2) of a following leaky ReLU goes here.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, bias: bool = True, gain: float = 1.0):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, bias: bool = True, gain: float = 1.0
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -82,7 +92,15 @@ def demodulation(bank: Tensor, style: Tensor, selection: Tensor | None) -> Tenso
     return (norm + DEMODULATION_EPS).rsqrt()
 
 
-def adaptive_conv_shared(x: Tensor, bank: Tensor, style: Tensor, selection: Tensor | None, *, demodulate: bool = True, gain: float = 1.0) -> Tensor:
+def adaptive_conv_shared(
+    x: Tensor,
+    bank: Tensor,
+    style: Tensor,
+    selection: Tensor | None,
+    *,
+    demodulate: bool = True,
+    gain: float = 1.0,
+) -> Tensor:
     """Adaptive convolution as K shared convolutions, mixed after: y_n = d_n . sum_m a_nm (K_m * (s_n . x_n)).
 
     Cheap when K = 1 or the map is small. Shapes as in `adaptive_conv`.
@@ -101,7 +119,15 @@ def adaptive_conv_shared(x: Tensor, bank: Tensor, style: Tensor, selection: Tens
     return sum(parts[1:], parts[0])
 
 
-def adaptive_conv_grouped(x: Tensor, bank: Tensor, style: Tensor, selection: Tensor | None, *, demodulate: bool = True, gain: float = 1.0) -> Tensor:
+def adaptive_conv_grouped(
+    x: Tensor,
+    bank: Tensor,
+    style: Tensor,
+    selection: Tensor | None,
+    *,
+    demodulate: bool = True,
+    gain: float = 1.0,
+) -> Tensor:
     """Adaptive convolution with one mixed kernel per sample, as a grouped convolution (StyleGAN2's way).
 
     Cost does not grow with K, but N kernels are stored for backward. Shapes as in `adaptive_conv`.
@@ -157,7 +183,9 @@ class AdaptiveConv2d(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         bank = self.weight.unflatten(0, (self.kernels, self.out_channels))
-        return adaptive_conv(x, bank, self.style(w), self.selection(w), demodulate=self.demodulate, gain=self.gain)
+        return adaptive_conv(
+            x, bank, self.style(w), self.selection(w), demodulate=self.demodulate, gain=self.gain
+        )
 
 
 # --- resampling: the [1, 3, 3, 1] binomial filter both ways (StyleGAN2, App. B) ---------------------------------------

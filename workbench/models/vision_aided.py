@@ -22,6 +22,7 @@ from workbench.models.clip_io import Clip
 from workbench.models.discriminator import TextHead, group_deviation
 from workbench.models.ops import EqualConv2d, downsample, leaky, upsample
 
+
 @dataclass(kw_only=True, frozen=True)
 class VisionAidedConfig:
     """taps: names of the image tower's modules whose outputs are judged, finest first; proj: channels after the fixed
@@ -39,7 +40,9 @@ class VisionAidedConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", tuple(self.taps))
         if not self.taps:
-            raise WorkbenchError("taps is empty: name at least one layer of the image tower, e.g. ('layer2',).")
+            raise WorkbenchError(
+                "taps is empty: name at least one layer of the image tower, e.g. ('layer2',)."
+            )
 
     def to_json(self) -> dict:
         """Plain values; VisionAidedConfig(**d) reads them back."""
@@ -75,8 +78,12 @@ class ImageTower(nn.Module):
         for tap in taps:
             if tap not in modules:
                 names = [name for name, _ in self.tower.named_children()]
-                raise WorkbenchError(f"the image tower has no layer '{tap}': choose from {names} (or a name below them).")
-            modules[tap].register_forward_hook(lambda module, args, out, tap=tap: self._maps.__setitem__(tap, out))
+                raise WorkbenchError(
+                    f"the image tower has no layer '{tap}': choose from {names} (or a name below them)."
+                )
+            modules[tap].register_forward_hook(
+                lambda module, args, out, tap=tap: self._maps.__setitem__(tap, out)
+            )
 
     def train(self, mode: bool = True) -> ImageTower:
         """Stays in eval mode: the features are frozen."""
@@ -108,7 +115,11 @@ class RandomProjection(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("scale", torch.ones(len(channels)))
         for level, c in enumerate(channels):
-            self.register_buffer(f"within{level}", torch.randn(proj, c, 1, 1, generator=generator) / math.sqrt(c), persistent=False)
+            self.register_buffer(
+                f"within{level}",
+                torch.randn(proj, c, 1, 1, generator=generator) / math.sqrt(c),
+                persistent=False,
+            )
             across = torch.randn(proj, proj, 3, 3, generator=generator) / math.sqrt(9 * proj)
             self.register_buffer(f"across{level}", across, persistent=False)
 

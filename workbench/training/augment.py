@@ -58,7 +58,9 @@ def augmentations(policy: str) -> list[Callable[[Tensor, torch.Generator], Tenso
     """The functions of a comma-separated policy, "" = none. Raises WorkbenchError for an unknown name."""
     names = [name.strip() for name in policy.split(",") if name.strip()]
     if unknown := [name for name in names if name not in KINDS]:
-        raise WorkbenchError(f"unknown augmentation {unknown}: choose from {', '.join(KINDS)}, or leave the policy empty.")
+        raise WorkbenchError(
+            f"unknown augmentation {unknown}: choose from {', '.join(KINDS)}, or leave the policy empty."
+        )
     return [KINDS[name] for name in names]
 
 

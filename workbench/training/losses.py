@@ -22,7 +22,12 @@ def mean_over(terms: list[Tensor]) -> Tensor:
 
 def d_nonsaturating(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """E softplus(-D(x)) + E softplus(D(G(z))): falls as real logits rise and fake ones fall (Eq. 4; Goodfellow 2014)."""
-    return mean_over([F.softplus(-r.float()).mean() + F.softplus(f.float()).mean() for r, f in zip(real, fake, strict=True)])
+    return mean_over(
+        [
+            F.softplus(-r.float()).mean() + F.softplus(f.float()).mean()
+            for r, f in zip(real, fake, strict=True)
+        ]
+    )
 
 
 def g_nonsaturating(fake: list[Tensor]) -> Tensor:
@@ -42,7 +47,9 @@ def g_relativistic(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 
 def d_hinge(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))): for the vision-aided heads (Projected GAN, StyleGAN-T)."""
-    return mean_over([F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(real, fake, strict=True)])
+    return mean_over(
+        [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(real, fake, strict=True)]
+    )
 
 
 def g_hinge(fake: list[Tensor]) -> Tensor:

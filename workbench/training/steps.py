@@ -92,11 +92,15 @@ class Players:
 
 
 def _adam(modules: list[nn.Module | None], lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    parameters = [p for module in modules if module is not None for p in module.parameters() if p.requires_grad]
+    parameters = [
+        p for module in modules if module is not None for p in module.parameters() if p.requires_grad
+    ]
     return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
 
 
-def build(preset: Preset, config: TrainConfig, clip_folder: str | Path, device: str | torch.device, precision: str) -> Players:
+def build(
+    preset: Preset, config: TrainConfig, clip_folder: str | Path, device: str | torch.device, precision: str
+) -> Players:
     """Networks of a preset with fresh weights (drawn from config.seed), optimizers, and the frozen CLIP.
 
     precision "bf16" or "fp32": dtype of the features; parameters and optimizer states are float32 either way.
@@ -116,7 +120,10 @@ def build(preset: Preset, config: TrainConfig, clip_folder: str | Path, device: 
         tower = heads = None
         if preset.vision_aided is not None and config.vision_weight > 0:
             tower = ImageTower(clip, preset.vision_aided.taps, dtype)
-            channels = [m.shape[1] for m in tower(torch.zeros(2, 3, clip.image_size, clip.image_size, device=device))[0]]
+            channels = [
+                m.shape[1]
+                for m in tower(torch.zeros(2, 3, clip.image_size, clip.image_size, device=device))[0]
+            ]
             heads = VisionAided(preset.vision_aided, channels)
     for module in (G, D):
         module.compute_dtype = dtype
@@ -145,7 +152,9 @@ def pair_features(text: TextFeatures) -> TextFeatures:
     return text.index_select(torch.arange(0, len(text), 2))
 
 
-def train_step(players: Players, batch: StepBatch, *, cur_nimg: int, step: int, config: TrainConfig) -> dict[str, Tensor]:
+def train_step(
+    players: Players, batch: StepBatch, *, cur_nimg: int, step: int, config: TrainConfig
+) -> dict[str, Tensor]:
     """One D step and one G step. Returns named statistics as detached 0-d tensors; among them "finite".
 
     Nothing is applied when a loss or a gradient is not finite: the weights are then those before the step (G may be
@@ -182,12 +191,16 @@ def train_step(players: Players, batch: StepBatch, *, cur_nimg: int, step: int, 
     return {name: value.detach().float() if name != "finite" else value for name, value in stats.items()}
 
 
-def d_step(players, batch, captions, fakes, real_maps, fake_maps, *, step, config) -> tuple[dict[str, Tensor], bool]:
+def d_step(
+    players, batch, captions, fakes, real_maps, fake_maps, *, step, config
+) -> tuple[dict[str, Tensor], bool]:
     """Update D and the heads on real and (detached) generated pictures. Returns statistics and whether it was applied."""
     D, size = players.D, len(batch.images)
     D.requires_grad_(True)
     reals = box_pyramid(batch.images, D.config.entries)
-    judged = [torch.cat([r, f.detach()]) for r, f in zip(reals, pyramid_for(fakes, D.config.entries), strict=True)]
+    judged = [
+        torch.cat([r, f.detach()]) for r, f in zip(reals, pyramid_for(fakes, D.config.entries), strict=True)
+    ]
     t_D = D.encode_text(captions).repeat_interleave(2, dim=0)
     matched, mismatched = D(judged, both_sets(t_D, batch.mismatch))
     real, fake = split_logits(matched, size)
@@ -201,8 +214,13 @@ def d_step(players, batch, captions, fakes, real_maps, fake_maps, *, step, confi
         v_real, v_fake = split_logits(matched, size)
         stats["D.vision"] = losses.d_hinge(v_real, v_fake)
         stats["D.vision_matching"] = losses.d_matching_hinge(mismatched)
-        loss = loss + config.vision_weight * (stats["D.vision"] + config.matching_weight * stats["D.vision_matching"])
-        stats["V.real"], stats["V.fake"] = losses.mean_over([x.mean() for x in v_real]), losses.mean_over([x.mean() for x in v_fake])
+        loss = loss + config.vision_weight * (
+            stats["D.vision"] + config.matching_weight * stats["D.vision_matching"]
+        )
+        stats["V.real"], stats["V.fake"] = (
+            losses.mean_over([x.mean() for x in v_real]),
+            losses.mean_over([x.mean() for x in v_fake]),
+        )
     if config.r1_gamma > 0 and step % config.r1_every in (0, config.r1_every // 2):
         # R1 at real pictures, half an interval later R2 at generated ones; each lazily, times the interval
         at_real = step % config.r1_every == 0
@@ -212,13 +230,18 @@ def d_step(players, batch, captions, fakes, real_maps, fake_maps, *, step, confi
         stats["D.r1" if at_real else "D.r2"] = penalty
         loss = loss + config.r1_gamma / 2 * config.r1_every * penalty
     stats["D.loss"] = loss
-    stats["D.real"], stats["D.fake"] = losses.mean_over([x.mean() for x in real]), losses.mean_over([x.mean() for x in fake])
+    stats["D.real"], stats["D.fake"] = (
+        losses.mean_over([x.mean() for x in real]),
+        losses.mean_over([x.mean() for x in fake]),
+    )
     stats["D.sign"] = losses.mean_over([x.sign().mean() for x in real])
     stats["D.norm"], applied = _apply(players, "D", players.opt_D, loss, config)
     return stats, applied
 
 
-def g_step(players, batch, captions, fakes, fake_maps, image_embedding, *, config) -> tuple[dict[str, Tensor], bool]:
+def g_step(
+    players, batch, captions, fakes, fake_maps, image_embedding, *, config
+) -> tuple[dict[str, Tensor], bool]:
     """Update G through the fakes it already made. Returns statistics and whether it was applied."""
     D = players.D.requires_grad_(False)
     with torch.no_grad():
@@ -251,7 +274,9 @@ def g_step(players, batch, captions, fakes, fake_maps, image_embedding, *, confi
     return stats, applied
 
 
-def _apply(players: Players, name: str, optimizer: torch.optim.Optimizer, loss: Tensor, config) -> tuple[Tensor, bool]:
+def _apply(
+    players: Players, name: str, optimizer: torch.optim.Optimizer, loss: Tensor, config
+) -> tuple[Tensor, bool]:
     """Backward, clip, step; nothing is applied unless loss and gradients are finite. Returns (gradient norm, applied)."""
     optimizer.zero_grad(set_to_none=True)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,0 +1,175 @@
+"""One step: gradients reach everything, nothing unsound is applied, each side moves the right way."""
+
+import copy
+
+import pytest
+import torch
+
+from workbench.models.mini_clip import new_mini_clip
+from workbench.models.text import TextEncoder, save_clip
+from workbench.training import losses, steps
+from workbench.training.config import TrainConfig
+
+CAPTIONS = ["a black dog in the snow", "a white dog at night", "a red dog on the beach", "a sable dog by day"]
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    words = sorted({word for caption in CAPTIONS for word in caption.split()})
+    return save_clip(new_mini_clip(words), tmp_path_factory.mktemp("clip") / "mini")
+
+
+@pytest.fixture(scope="module")
+def small_preset(tiny):
+    return tiny.tiny_preset(heads=True)
+
+
+@pytest.fixture
+def config():
+    return TrainConfig(batch_size=8, images=1000, clip_weight=0.1, lr_G=2e-3, lr_D=2e-3)
+
+
+@pytest.fixture
+def players(small_preset, config, clip_folder):
+    return steps.build(small_preset, config, clip_folder, "cpu", "fp32")
+
+
+@pytest.fixture
+def batch(players, small_preset):
+    encoder: TextEncoder = players.text_encoder
+    text = encoder(CAPTIONS).index_select(torch.arange(8) // 2)
+    size = small_preset.generator.resolution
+    images = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    z = torch.randn(8, small_preset.generator.z_dim, generator=torch.Generator().manual_seed(1))
+    mismatch = torch.arange(8).roll(2)
+    return steps.StepBatch(
+        images=images, text=text, mismatch=mismatch, z=z, generator=torch.Generator().manual_seed(2)
+    )
+
+
+def test_a_gradient_reaches_every_parameter(players, batch, config, monkeypatch):
+    seen = {}
+    clip = steps.NormGuard.clip
+
+    def record(guard, name, parameters, multiple):
+        seen[name] = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in parameters]
+        return clip(guard, name, parameters, multiple)
+
+    monkeypatch.setattr(steps.NormGuard, "clip", record)
+    # logits start where hinge and softplus both have slope; a second step reaches what a zero bias hid in the first
+    for step in range(2):
+        steps.train_step(players, batch, cur_nimg=0, step=step, config=config)
+    names_G = [n for n, _ in players.G.named_parameters()]
+    names_D = [n for n, _ in players.D.named_parameters()] + [
+        f"heads.{n}" for n, _ in players.heads.named_parameters()
+    ]
+    assert [n for n, reached in zip(names_G, seen["G"], strict=True) if not reached] == []
+    assert [n for n, reached in zip(names_D, seen["D"], strict=True) if not reached] == []
+
+
+def test_statistics_are_scalars_and_the_step_is_applied(players, batch, config):
+    before = [p.clone() for p in players.G.parameters()]
+    stats = steps.train_step(players, batch, cur_nimg=0, step=0, config=config)
+    assert stats["finite"] and all(v.dim() == 0 and not v.requires_grad for v in stats.values())
+    assert {
+        "D.adversarial",
+        "D.matching",
+        "D.vision",
+        "D.r1",
+        "G.adversarial",
+        "G.vision",
+        "G.clip",
+        "G.mode_seeking",
+    } <= set(stats)
+    assert any(not torch.equal(a, b) for a, b in zip(before, players.G.parameters(), strict=True))
+    assert players.G.w_avg.abs().sum() > 0
+
+
+def test_penalties_take_turns(players, batch, config):
+    found = [
+        steps.train_step(players, batch, cur_nimg=0, step=s, config=config)
+        for s in (0, 1, config.r1_every // 2)
+    ]
+    assert ["D.r1" in s for s in found] == [True, False, False]
+    assert ["D.r2" in s for s in found] == [False, False, True]
+
+
+def test_nothing_is_applied_when_a_picture_is_poisoned(players, batch, config):
+    steps.train_step(players, batch, cur_nimg=0, step=0, config=config)
+    before = {
+        name: copy.deepcopy(m.state_dict())
+        for name, m in (("G", players.G), ("D", players.D), ("guard", players.guard))
+    }
+    batch.images[3, 0, 0, 0] = float("nan")
+    stats = steps.train_step(players, batch, cur_nimg=8, step=1, config=config)
+    assert not stats["finite"]
+    for name, state in before.items():
+        for key, value in getattr(players, name).state_dict().items():
+            assert torch.equal(value, state[key]), f"{name}.{key} moved"
+
+
+def test_d_learns_to_tell_and_g_to_please(players, batch, config):
+    """On a fixed batch D's loss falls when D alone moves, and G's falls when G alone moves."""
+
+    def d_loss():
+        with torch.no_grad():
+            captions = steps.pair_features(batch.text)
+            text = players.G.encode_text(captions).repeat_interleave(2)
+            fakes = players.G.synthesis(players.G.mapping(batch.z, text.t_global), text)
+            entries = players.D.config.entries
+            t = players.D.encode_text(captions).repeat_interleave(2, dim=0)
+            real = players.D(steps.box_pyramid(batch.images, entries), t)[0]
+            fake = players.D(steps.pyramid_for(fakes, entries), t)[0]
+        return losses.d_nonsaturating(real, fake).item(), losses.g_nonsaturating(fake).item()
+
+    plain = TrainConfig(
+        batch_size=8,
+        images=1000,
+        r1_gamma=0,
+        matching_weight=0,
+        mode_seeking_weight=0,
+        vision_weight=0,
+        lr_G=2e-3,
+        lr_D=2e-3,
+    )
+    players.heads = None
+    before = d_loss()
+    g_step = steps.g_step
+    try:
+        steps.g_step = lambda *args, **kwargs: ({}, True)
+        for step in range(8):
+            steps.train_step(players, batch, cur_nimg=0, step=step, config=plain)
+    finally:
+        steps.g_step = g_step
+    told = d_loss()
+    assert told[0] < before[0]
+    d_step = steps.d_step
+    try:
+        steps.d_step = lambda *args, **kwargs: ({}, True)
+        for step in range(8):
+            steps.train_step(players, batch, cur_nimg=0, step=step, config=plain)
+    finally:
+        steps.d_step = d_step
+    assert d_loss()[1] < told[1]
+
+
+def test_the_guard_clips_a_spike_to_twice_the_running_norm():
+    guard = steps.NormGuard()
+    p = torch.nn.Parameter(torch.zeros(4))
+    for _ in range(3):
+        p.grad = torch.full((4,), 0.5)  # norm 1
+        guard.clip("G", [p], 2.0)
+    p.grad = torch.full((4,), 50.0)  # norm 100
+    norm, finite = guard.clip("G", [p], 2.0)
+    assert finite and norm == 100 and torch.isclose(p.grad.norm(), torch.tensor(2.0))
+    assert guard.G < 1.1
+    p.grad = torch.full((4,), float("inf"))
+    assert not guard.clip("G", [p], 2.0)[1]
+    assert guard.G < 1.1
+
+
+def test_relativistic_pairing_runs(players, batch):
+    config = TrainConfig(batch_size=8, images=1000, adversarial="relativistic", vision_weight=0)
+    stats = steps.train_step(players, batch, cur_nimg=0, step=1, config=config)
+    assert stats["finite"] and stats["G.adversarial"] > 0
