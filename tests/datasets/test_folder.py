@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes_and_leaves_no_process(whole, tmp
     )
     run = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300  # reached only on a machine with much else to do
         while len(list(target.glob("images/*.png"))) < 6 and time.monotonic() < until:
             assert run.poll() is None, "the run ended before it could be killed"
             time.sleep(0.01)
@@ -124,7 +124,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes_and_leaves_no_process(whole, tmp
         run.send_signal(signal.SIGKILL)
         run.wait()
     assert len(helpers) >= 2
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while any(alive(pid) for pid in helpers) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(alive(pid) for pid in helpers)
@@ -154,7 +154,11 @@ def test_killed_on_its_first_write_a_run_still_starts(tmp_path):
     (tmp_path / "dataset.json.tmp-0a1b2c3d").write_text("{")
     draw(tmp_path, 2)
     assert sorted(contents(tmp_path)) == [
-        "README.md", "dataset.json", "images/000000.png", "images/000001.png", "metadata.jsonl"
+        "README.md",
+        "dataset.json",
+        "images/000000.png",
+        "images/000001.png",
+        "metadata.jsonl",
     ]
 
 

@@ -108,8 +108,9 @@ def write_world(
         raise WorkbenchError(f"{clear} Pictures drawn so far are kept.") from error
     except BrokenProcessPool as error:
         raise WorkbenchError(
-            "A drawing process ended without a word, often for want of memory. Whole pictures are "
-            "kept: run the same command again to go on, with fewer workers."
+            "A drawing process ended without a word: for want of memory, or because the calling script has "
+            'no `if __name__ == "__main__":`. Whole pictures are kept; run the same command again to go on, '
+            "with workers=1 if need be."
         ) from error
     return folder
 

@@ -260,7 +260,7 @@ def _decode(folder: Path, rows: Sequence[Row], resolution: int, progress: bool) 
 def _cache_key(folder: Path, rows: Sequence[Row], resolution: int) -> str:
     """A hash over all that the decoded pictures depend on. Times too: an edited picture can keep its size."""
     metadata = next(folder / name for name in METADATA_NAMES if (folder / name).is_file())
-    stats = {row.file_name: os.stat(folder / row.file_name) for row in rows}
+    stats = {row.file_name: os.stat(f"{folder}/{row.file_name}") for row in rows}
     facts = [
         _CACHE_SCHEMA,
         resolution,
