@@ -1,0 +1,65 @@
+"""Settings of a run: JSON round trip, schedules by hand, refusals by message."""
+
+import json
+import math
+
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.training.config import TrainConfig, crossed, differences, sample_due
+
+
+def test_json_round_trip():
+    config = TrainConfig(betas=(0.5, 0.9), images=1234, diffaugment="")
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_learning_rate_by_hand():
+    config = TrainConfig(images=1000, constant_share=0.3, lr_floor=0.1)
+    assert [config.lr_scale(n) for n in (0, 150, 300)] == [1.0, 1.0, 1.0]
+    assert config.lr_scale(650) == pytest.approx(0.1 + 0.9 * 0.5)  # half way down the cosine
+    assert config.lr_scale(475) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.sqrt(0.5)))
+    assert config.lr_scale(1000) == pytest.approx(0.1) == config.lr_scale(5000)
+    assert TrainConfig(images=10, constant_share=1.0).lr_scale(10) == 1.0
+
+
+def test_intervals_count_images_whatever_the_batch_size():
+    for batch in (2, 8, 30, 64):
+        hits = sum(crossed(100, n, n + batch) for n in range(0, 3000, batch))
+        assert hits == (3000 // batch + (3000 % batch > 0)) * batch // 100
+    assert not crossed(0, 0, 10**9)
+
+
+def test_samples_come_four_times_as_often_at_first():
+    due = [n for n in range(10, 2001, 10) if sample_due(200, n - 10, n)]
+    assert due == [*range(50, 801, 50), *range(1000, 2001, 200)]
+
+
+def test_differences_are_named():
+    assert differences(TrainConfig(), TrainConfig(lr_G=1e-3)) == {"lr_G": (6e-4, 1e-3)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("batch_size", 7, "batch_size is 7: expected an even number"),
+        ("images", 0, "images is 0: expected a whole number of at least 1"),
+        ("images", 1.5, "images is 1.5"),
+        ("seed", -1, "seed is -1"),
+        ("lr_G", float("nan"), "lr_G is nan: expected a number above 0"),
+        ("lr_D", 0.0, "lr_D is 0.0"),
+        ("constant_share", 1.2, "constant_share is 1.2: expected a number from 0 to 1"),
+        ("betas", (0.0, 1.0), "betas are"),
+        ("precision", "fp16", "precision is 'fp16'"),
+        ("adversarial", "wasserstein", "adversarial is 'wasserstein'"),
+        ("matching_weight", -1.0, "matching_weight is -1.0"),
+    ],
+)
+def test_refusals(field, value, said):
+    with pytest.raises(WorkbenchError, match=said):
+        TrainConfig(**{field: value})
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(WorkbenchError, match="'learning_rate', which is not known"):
+        TrainConfig.from_json({"learning_rate": 1.0})
