@@ -91,6 +91,25 @@ test: $(DEV_READY)
 test-long: $(DEV_READY)
 	@$(PY) -m pytest -m long tests
 
+# Everything that ships, from nothing, under runs/demo: hours on two cores. Each step that is done is not done again,
+# and each that was interrupted goes on where it was.
+DEMO := runs/demo
+DEVICE := $(if $(filter cuda,$(PROFILE)),cuda,cpu)
+
+demo-models: $(APP_READY)
+	@case "$(PROFILE)" in cpu|cuda) ;; *) echo "error: PROFILE is $(PROFILE): use cpu or cuda." >&2; exit 2;; esac
+	$(RUN) dataset world --out $(DEMO)/world --count 16000 --seed 0
+	if [ ! -f $(DEMO)/mini-clip/model.safetensors ]; then
+	  $(RUN) train-clip --data $(DEMO)/world --out $(DEMO)/mini-clip --resume --device $(DEVICE)
+	fi
+	if [ ! -f $(DEMO)/judge/model.safetensors ]; then $(RUN) train-judge --out $(DEMO)/judge; fi
+	$(RUN) train --preset shepherd-64 --data $(DEMO)/world --out $(DEMO)/shepherd-64 \
+	  --clip $(DEMO)/mini-clip --judge $(DEMO)/judge --device $(DEVICE)
+	$(RUN) gif $(DEMO)/shepherd-64
+	$(RUN) evaluate faithfulness --model $(DEMO)/shepherd-64/model --judge $(DEMO)/judge --device $(DEVICE) --json \
+	  | tee $(DEMO)/faithfulness.json
+	echo "The models are in $(DEMO). Look at them: $(RUN) app --model $(DEMO)/shepherd-64/model"
+
 constraints: $(DEV_READY)
 	@$(PY) -m pip install -q --no-compile -c constraints.txt -e '.[dev,flux,cluster]'
 	$(PY) tests/house/requirements.py > constraints.txt.new

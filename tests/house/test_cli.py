@@ -30,8 +30,11 @@ COMMANDS = [
     ["evaluate"],
     ["evaluate", "faithfulness"],
     ["evaluate", "judge"],
+    ["evaluate", "clip"],
     ["figures"],
     ["bench"],
+    ["bench", "sample"],
+    ["bench", "world"],
     ["bench", "step"],
     ["doctor"],
     ["app"],
@@ -184,7 +187,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 def test_a_shipped_model_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert commands.find_model("workbench") == str(commands.ROOT / "workbench")
+    assert commands.find_model("workbench") == str(commands.common.ROOT / "workbench")
     assert commands.find_model("owner/name") == "owner/name"
     (tmp_path / "workbench").mkdir()
     assert commands.find_model("workbench") == "workbench"

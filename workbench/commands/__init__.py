@@ -1,0 +1,9 @@
+"""The subcommands of `workbench`: one thin function each, calling what notebooks and app call.
+
+Heavy imports stay inside the functions, so that --help answers at once and importing launches nothing.
+"""
+
+from workbench.commands import make, measure, use  # each adds its own to the tree
+from workbench.commands.common import STOPPED, app, find_model
+
+__all__ = ["STOPPED", "app", "find_model", "make", "measure", "use"]

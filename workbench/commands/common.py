@@ -1,0 +1,52 @@
+"""What the subcommands share: their tree, where shipped things lie, how a result is printed."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+from tyro.extras import SubcommandApp
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO_MODEL = "assets/models/shepherd-64"
+CLIP = "assets/models/mini-clip"
+JUDGE = "assets/models/judge"
+STOPPED = 130  # the exit status of Ctrl-C
+
+app = SubcommandApp()
+dataset = SubcommandApp()
+evaluate = SubcommandApp()
+bench = SubcommandApp()
+app.command(dataset, name="dataset", help="Draw and check data sets.")
+app.command(evaluate, name="evaluate", help="Measure a model.")
+app.command(bench, name="bench", help="Measure speed.")
+
+Whole = Annotated[int | None, arg(metavar="INT")]
+Text = Annotated[str | None, arg(metavar="STR")]
+AsJson = Annotated[bool, arg(name="json")]
+File = Annotated[Path | None, arg(metavar="PATH")]
+
+
+def find_model(name: str) -> str:
+    """A model folder by its path: from here, or from the project's folder, where the shipped ones are."""
+    return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
+
+
+def say_progress(done: int, total: int, what: str) -> None:
+    """One line on stderr that rewrites itself, so that stdout holds the result alone."""
+    print(f"\r{what}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_result(result: dict, as_json: bool) -> None:
+    """A result as one JSON object, or as one name and value a line."""
+    if as_json:
+        print(json.dumps(result))
+        return
+    width = max(len(name) for name in result)
+    for name, value in result.items():
+        print(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")

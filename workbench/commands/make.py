@@ -1,0 +1,157 @@
+"""Subcommands that make things: data sets, models, films."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from workbench.commands.common import CLIP, JUDGE, STOPPED, File, Text, Whole, app, dataset, find_model
+
+
+@dataset.command(name="world")
+def dataset_world(
+    *,
+    out: Path,
+    count: int = 20_000,
+    seed: int = 0,
+    resolution: int = 64,
+    workers: Whole = None,
+) -> None:
+    """Draw a Shepherd World data set: pictures, captions, factors. Resumes where it stopped.
+
+    Args:
+        out: Folder to write (imagefolder layout: metadata.jsonl and images/).
+        count: Number of pictures.
+        seed: Picture i of seed s is always the same picture.
+        resolution: Side of a picture in pixels.
+        workers: Processes that draw; all cores when left out.
+    """
+    from workbench.datasets.folder import write_world
+
+    folder = write_world(out, count=count, seed=seed, resolution=resolution, workers=workers)
+    print(f"{count} pictures of {resolution} px in {folder}")
+
+
+@dataset.command(name="check")
+def dataset_check(folder: Positional[Path]) -> int:
+    """Look a data set folder through: missing, broken, tiny or doubled pictures, empty captions.
+
+    Args:
+        folder: The data set folder.
+    """
+    from workbench.datasets.checks import check_folder
+
+    found = check_folder(folder)
+    print(found.text())
+    return 0 if found.ok else 1
+
+
+@app.command(name="train-clip")
+def train_clip(
+    *,
+    data: Path,
+    out: Path = Path("runs/mini-clip"),
+    images: Whole = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: Text = None,
+) -> int:
+    """Train the mini-CLIP text and image towers on a Shepherd World data set. Ctrl-C saves.
+
+    Args:
+        data: Data set folder.
+        out: Folder to write the model into; new or empty.
+        images: Pictures to show in all; enough for 97 % zero-shot when left out.
+        seed: Seed of weights and batches.
+        resume: Go on with the training that was begun for this folder.
+        device: cpu, cuda, cuda:0, mps; the best there is when left out.
+    """
+    from workbench.training.clip import train_clip
+
+    train_clip(data, out, images=images, seed=seed, resume=resume, device=device)
+    return 0
+
+
+@app.command(name="train-judge")
+def train_judge(
+    *,
+    out: Path = Path("runs/judge"),
+    images: int = 9000,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Train the judge, which measures whether a prompt came true. Ctrl-C saves; the same line goes on.
+
+    Args:
+        out: Folder to write the model into.
+        images: Renders to train on.
+        seed: Seed of weights and batches.
+        overwrite: Replace a judge that is there.
+    """
+    from workbench.training.judge import train_judge
+
+    train_judge(out, images=images, seed=seed, overwrite=overwrite)
+
+
+@app.command(name="train")
+def train(
+    *,
+    data: Path,
+    out: Path,
+    preset: str = "shepherd-64",
+    images: Whole = None,
+    seed: Whole = None,
+    batch_size: Whole = None,
+    resume: Literal["auto", "never", "extend"] = "auto",
+    pause_at: Whole = None,
+    clip: str = CLIP,
+    judge: str = JUDGE,
+    device: Text = None,
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+) -> int:
+    """Train a GAN on a data set folder into a run folder. Ctrl-C saves; the same line goes on.
+
+    Args:
+        data: Data set folder with metadata.jsonl.
+        out: Run folder: config, history, sample grids, checkpoints.
+        preset: Sizes and schedule: shepherd-32, shepherd-64, …
+        images: Real images to show D in all; the preset's number when left out.
+        seed: Seed of weights, batches and noise; the preset's when left out.
+        batch_size: Pictures a step, over all processes; even; the preset's when left out.
+        resume: auto goes on with a run of the same settings, never wants a fresh folder, extend
+            goes on with changed settings, e.g. more images.
+        pause_at: Stop after that many images, to go on later; schedules do not move.
+        clip: CLIP folder or open_clip name whose text tower reads the captions.
+        judge: Folder of the judge that measures along the way; no measuring where there is none.
+        device: cpu, cuda, cuda:0, mps; the best there is when left out.
+        precision: auto measures the machine for a second.
+    """
+    from workbench.training.config import TrainConfig
+    from workbench.training.trainer import train
+
+    asked = {"images": images, "seed": seed, "batch_size": batch_size, "precision": precision}
+    config = TrainConfig.for_preset(preset, **{k: v for k, v in asked.items() if v is not None})
+    result = train(
+        config,
+        data,
+        out,
+        clip=find_model(clip),
+        judge=find_model(judge),
+        device=device,
+        resume=resume,
+        stop_after_nimg=pause_at,
+    )
+    return STOPPED if result.reason == "stopped" else 0
+
+
+@app.command(name="gif")
+def gif(run: Positional[Path], *, out: File = None) -> None:
+    """Make training.gif from the sample grids of a run.
+
+    Args:
+        run: Run folder.
+        out: File to write; training.gif in the run folder when left out.
+    """
+    from workbench.training.gif import write_gif
+
+    print(write_gif(run, out))

@@ -1,0 +1,174 @@
+"""Subcommands that measure: models, speed, and the table of figures."""
+
+from typing import Literal
+
+from workbench.commands.common import (
+    CLIP,
+    DEMO_MODEL,
+    JUDGE,
+    AsJson,
+    Text,
+    app,
+    bench,
+    evaluate,
+    find_model,
+    print_result,
+    say_progress,
+)
+
+
+@evaluate.command(name="faithfulness")
+def evaluate_faithfulness(
+    *,
+    model: str = DEMO_MODEL,
+    n: int = 2000,
+    seed: int = 0,
+    truncation: float = 1.0,
+    judge: str = JUDGE,
+    device: Text = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the judge how often each factor of a prompt came true, how far and how varied the pictures are.
+
+    Args:
+        model: Model folder or Hugging Face name.
+        n: Number of prompts.
+        seed: Seed of prompts and noise.
+        truncation: 1 varies most.
+        judge: Folder of the judge.
+        device: cpu, cuda, mps; the best there is when left out.
+        as_json: Print one JSON object.
+    """
+    from workbench.evaluation.faithfulness import evaluate, from_pipeline
+    from workbench.evaluation.features import load_judge
+    from workbench.pipeline import Pipeline
+
+    pipeline = Pipeline.from_pretrained(find_model(model), device=device)
+    generate = from_pipeline(pipeline, truncation=truncation)
+    print_result(
+        evaluate(generate, load_judge(find_model(judge)), n=n, seed=seed, progress=say_progress), as_json
+    )
+
+
+@evaluate.command(name="judge")
+def evaluate_judge(*, judge: str = JUDGE, n: int = 2000, seed: int = 0, as_json: AsJson = False) -> None:
+    """Ask how often the judge itself is right, on held-out renders.
+
+    Args:
+        judge: Folder of the judge.
+        n: Half the number of renders.
+        seed: Seed of the renders.
+        as_json: Print one JSON object.
+    """
+    from workbench.evaluation.faithfulness import evaluate_judge
+    from workbench.evaluation.features import load_judge
+
+    print_result(
+        evaluate_judge(load_judge(find_model(judge)), n=n, seed=seed, progress=say_progress), as_json
+    )
+
+
+@evaluate.command(name="clip")
+def evaluate_clip(
+    *, model: str = CLIP, n: int = 5000, seed: int = 1_000_003, as_json: AsJson = False
+) -> None:
+    """Ask a CLIP for each factor of held-out renders, zero-shot.
+
+    Args:
+        model: CLIP folder or open_clip name.
+        n: Number of renders.
+        seed: Seed of their world; the training data's is another.
+        as_json: Print one JSON object.
+    """
+    from workbench.datasets.loading import PictureTable
+    from workbench.models.text import load_clip
+    from workbench.training.zero_shot import zero_shot
+
+    clip = load_clip(find_model(model))
+    table = PictureTable.from_world(seed, n, clip.image_size, progress=True)
+    print_result({"n": n, **zero_shot(clip, table.images.float() / 127.5 - 1, table.known)}, as_json)
+
+
+@app.command(name="figures")
+def figures(*, run: Text = None) -> None:
+    """Print the table of figures, or measure one again and show old and new.
+
+    Args:
+        run: Id of a figure to measure again, e.g. faithfulness.coat.
+    """
+    from rich.console import Console
+
+    from workbench.evaluation.figures import rerun, table
+
+    Console().print(table() if run is None else rerun(run))
+
+
+@bench.command(name="sample")
+def bench_sample(*, model: str = DEMO_MODEL, device: Text = None, as_json: AsJson = False) -> None:
+    """Measure the time from a prompt to one picture, in milliseconds.
+
+    Args:
+        model: Model folder or Hugging Face name.
+        device: cpu, cuda, mps; the best there is when left out.
+        as_json: Print one JSON object.
+    """
+    from workbench.evaluation.speed import time_sample
+    from workbench.pipeline import Pipeline
+
+    print_result(time_sample(Pipeline.from_pretrained(find_model(model), device=device)), as_json)
+
+
+@bench.command(name="world")
+def bench_world(*, resolution: int = 64, count: int = 96, as_json: AsJson = False) -> None:
+    """Measure the core seconds that one Shepherd World picture takes.
+
+    Args:
+        resolution: Side of a picture in pixels.
+        count: Number of pictures to draw.
+        as_json: Print one JSON object.
+    """
+    from workbench.evaluation.speed import time_world
+
+    print_result(time_world(resolution=resolution, count=count), as_json)
+
+
+@bench.command(name="step")
+def bench_step(
+    *,
+    preset: str = "shepherd-64",
+    clip: str = CLIP,
+    batch_size: int = 32,
+    profile: bool = False,
+    device: Text = None,
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure training throughput: whole steps of D and G with all losses.
+
+    Args:
+        preset: Sizes to measure.
+        clip: CLIP folder or open_clip name.
+        batch_size: Pictures a step.
+        profile: Profile the operators too, to see where the time goes.
+        device: cpu, cuda, mps; the best there is when left out.
+        precision: auto measures the machine for a second.
+        as_json: Print one JSON object.
+    """
+    import json
+
+    from rich.console import Console
+
+    from workbench.training.bench import step
+
+    speed = step(
+        preset,
+        clip=find_model(clip),
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        profiled=profile,
+    )
+    if as_json:
+        print(json.dumps(speed.to_json()))
+    else:
+        Console().print(speed)

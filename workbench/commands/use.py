@@ -1,0 +1,95 @@
+"""Subcommands that use a model, and the machine's own report."""
+
+import sys
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from workbench.commands.common import DEMO_MODEL, Text, app, find_model, print_json
+from workbench.errors import WorkbenchError
+
+
+@app.command(name="sample")
+def sample(
+    *,
+    prompt: str,
+    model: str = DEMO_MODEL,
+    seed: int = 0,
+    count: int = 1,
+    truncation: float = 1.0,
+    out: Path = Path("samples"),
+    device: Text = None,
+) -> None:
+    """Turn a prompt into pictures, each a PNG that carries its recipe.
+
+    Args:
+        prompt: What to draw, e.g. "a white shepherd sitting in the snow at night".
+        model: Model folder or Hugging Face name.
+        seed: Picture k is the picture of seed + k.
+        count: Number of pictures.
+        truncation: 1 varies most, 0 gives the prompt's mean picture.
+        out: Folder to write into.
+        device: cpu, cuda, mps; the best there is when left out.
+    """
+    from workbench.pipeline import Pipeline, sample_to_folder
+
+    pipeline = Pipeline.from_pretrained(find_model(model), device=device)
+    saved = sample_to_folder(pipeline, prompt, seed=seed, count=count, truncation=truncation, out=out)
+    for warning in saved.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for path in saved.paths:
+        print(path)
+
+
+@app.command(name="open-picture")
+def open_picture(picture: Positional[Path], *, again: bool = False, model: str = DEMO_MODEL) -> int:
+    """Print the recipe that a PNG of this workbench carries; --again makes the picture again and compares.
+
+    Args:
+        picture: PNG file.
+        again: Make the picture again by its recipe and say whether it matches.
+        model: Model folder or Hugging Face name to make it with.
+    """
+    from workbench.images import read_recipe
+
+    recipe = read_recipe(picture)
+    if recipe is None:
+        raise WorkbenchError(
+            f"{picture} carries no recipe (a screenshot, a re-saved copy): give the original."
+        )
+    print_json(recipe)
+    if not again:
+        return 0
+    from workbench.pipeline import Pipeline, remake
+
+    remade = remake(picture, Pipeline.from_pretrained(find_model(model)))
+    print(remade)
+    return 1 if remade.verdict == "different" else 0
+
+
+@app.command(name="app")
+def launch_app(*, model: str = DEMO_MODEL, host: str = "127.0.0.1", port: int = 7860) -> None:
+    """Open the app on a model and print its address. It answers on this machine alone unless told otherwise.
+
+    Args:
+        model: Model folder or Hugging Face name.
+        host: Address to listen on.
+        port: Port to listen on.
+    """
+    from workbench.app.server import launch
+
+    launch(model=find_model(model), host=host, port=port)
+
+
+@app.command(name="doctor")
+def doctor(*, port: int = 7860) -> int:
+    """Say what this machine has, what will run where, and how to mend what is missing.
+
+    Args:
+        port: Port that the app would use.
+    """
+    from workbench.doctor import examine, report
+
+    text, status = report(examine(port=port))
+    print(text)
+    return status
