@@ -2,8 +2,8 @@
 
     python benchmarks/setup_time.py
 
-Clones the committed state into a temporary folder, so nothing here is touched. Packages come from wherever pip
-is set to look; run it twice and quote the second for a warm package cache. Needs some 8 GB of disk while it runs.
+Clones the committed state into a temporary folder, so nothing here is touched. Packages come from wherever
+pip is set to look; run it twice and quote the second for a warm package cache. Needs some 8 GB of disk.
 """
 
 import json
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def seconds_to_page(folder: Path) -> float:
-    """Start `make app` in the folder, wait for the page, stop it. RuntimeError when it ends or takes too long."""
+    """Start `make app`, wait for the page, stop it. RuntimeError when it ends or takes too long."""
     port = free_port()
     start = time.perf_counter()
     app = subprocess.Popen(
