@@ -35,7 +35,7 @@ def shepherd(resolution: int) -> Preset:
             resolution=resolution,
             channels=generator_channels,
             kernels={s: 2 if s in (8, 16) else 1 for s in sizes},
-            blocks={s: 2 if s > 16 else 1 for s in sizes},
+            blocks={s: 2 if s == 32 else 1 for s in sizes},
             attention={8: 1, 16: 1},
             cross_attention={8: 1, 16: 1},
             w_dim=256,
@@ -52,7 +52,7 @@ def shepherd(resolution: int) -> Preset:
             mlp_ratio=2,
         ),
         vision_aided=VisionAidedConfig(),
-        train={"lr_G": 5e-3, "lr_D": 4e-3, "clip_weight": 0.03},
+        train={"lr_G": 4e-3, "lr_D": 3e-3, "clip_weight": 0.03},
     )
 
 

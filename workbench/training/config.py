@@ -39,7 +39,6 @@ class TrainConfig:
     lr_floor: float = 0.02
     ema_halflife_kimg: float = 5.0
     adversarial: str = "nonsaturating"
-    adversarial: str = "relativistic"
     clip_norm: float = 2.0
     r1_gamma: float = 1.0
     r1_every: int = 16
@@ -80,8 +79,6 @@ class TrainConfig:
             raise WorkbenchError(f"betas are {self.betas}: expected two numbers from 0 to below 1, for example (0.0, 0.99).")
         if self.adversarial not in ("nonsaturating", "relativistic"):
             raise WorkbenchError(f"adversarial is {self.adversarial!r}: expected nonsaturating or relativistic.")
-        if self.adversarial not in ("relativistic", "nonsaturating"):
-            raise WorkbenchError(f"adversarial is {self.adversarial!r}: expected relativistic or nonsaturating.")
         if self.precision not in ("auto", "bf16", "fp32"):
             raise WorkbenchError(f"precision is {self.precision!r}: expected auto, bf16 or fp32.")
 

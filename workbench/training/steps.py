@@ -204,8 +204,11 @@ def d_step(
     t_D = D.encode_text(captions).repeat_interleave(2, dim=0)
     matched, mismatched = D(judged, both_sets(t_D, batch.mismatch))
     real, fake = split_logits(matched, size)
-    adversarial = losses.d_relativistic if config.adversarial == "relativistic" else losses.d_nonsaturating
-    stats = {"D.adversarial": adversarial(real, fake), "D.matching": losses.d_matching(mismatched)}
+    if config.adversarial == "relativistic":
+        # only differences of logits count here, so the matching term compares a picture's two captions likewise
+        stats = {"D.adversarial": losses.d_relativistic(real, fake), "D.matching": losses.d_relativistic(matched, mismatched)}
+    else:
+        stats = {"D.adversarial": losses.d_nonsaturating(real, fake), "D.matching": losses.d_matching(mismatched)}
     loss = stats["D.adversarial"] + 2 * config.matching_weight * stats["D.matching"]
     if players.heads is not None:
         heads = players.heads.requires_grad_(True)
