@@ -23,8 +23,9 @@ def load_requirements():
     return module
 
 
-# Spoken through a library that we ask for, which decides their version: gradio's server, matplotlib's cycles.
-SPOKEN = {"starlette", "cycler", "packaging"}
+# Spoken through a library that we ask for, which decides their version: gradio's server, matplotlib's cycles,
+# what the Hub's client raises when there is no network.
+SPOKEN = {"starlette", "cycler", "httpx2", "packaging"}
 
 requirements = load_requirements()
 PROJECT = requirements.project()
