@@ -190,8 +190,12 @@ def parameter_names(modules: Mapping[str, nn.Module]) -> dict[int, str]:
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no floating tensor holds NaN or infinity (one synchronisation)."""
-    floating = [t.detach() for t in tensors if t.is_floating_point()]
-    return not floating or bool(torch.stack([n.float().cpu() for n in torch._foreach_norm(floating)]).isfinite().all())
+    floating = [t.detach() for t in tensors if t.is_floating_point() and t.numel()]
+    if not floating:
+        return True
+    # The largest magnitude, not the 2-norm: squares of large but finite weights would overflow.
+    largest = torch._foreach_norm(floating, float("inf"))
+    return bool(torch.stack([value.float() for value in largest]).isfinite().all())
 
 
 def _like(value: Tensor, p: Tensor, on_device: bool) -> Tensor:
