@@ -48,7 +48,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_run(folder: Path, steps: tuple[int, ...] = STEPS, *, film: bool = True) -> Path:
-    """A run folder as the trainer writes it: grids that come out of noise, losses at each step, two evaluations."""
+    """A run folder as the trainer writes it: grids that come out of noise, losses, two evaluations."""
     (folder / "samples").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"preset": "shepherd-64"}))
     clean = render([draw_factors(5, i) for i in range(4)], SIDE, supersample=1)
@@ -62,7 +62,7 @@ def write_run(folder: Path, steps: tuple[int, ...] = STEPS, *, film: bool = True
         lines.append({"kind": "step", "cur_nimg": nimg, "loss_G": 2 - share, "loss_D": 1 - share / 2})
         lines.append({"kind": "sample", "cur_nimg": nimg, "file": f"samples/grid_{nimg:09d}.png"})
     for nimg, right in ((steps[1], 0.25), (steps[-1], 0.75)):
-        shares = {name: right for name in ("coat", "pose", "scene", "light", "all")}
+        shares = dict.fromkeys(("coat", "pose", "scene", "light", "all"), right)
         lines.append(
             {"kind": "eval", "cur_nimg": nimg, **shares, "frechet": 2.0, "floor": 0.5, "diversity": right}
         )

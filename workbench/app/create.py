@@ -1,4 +1,4 @@
-"""The Create tab: a prompt becomes pictures, each with its seed and its recipe, and comes back from its own PNG."""
+"""The Create tab: a prompt becomes pictures with their recipes, and a picture gives its settings back."""
 
 import html
 import random
@@ -27,7 +27,7 @@ _HEAVY = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "show_progress"
 _NEW_SEEDS = 1_000_000  # what the dice draws from: short enough to be said aloud in a classroom
 
 
-# --- pure functions ----------------------------------------------------------------------------------------------
+# --- pure functions ---
 
 
 def generate(
@@ -53,7 +53,8 @@ def progress_html(progress: Progress, device: str) -> str:
     made = len(progress.files)
     each = 1000 * progress.seconds / made
     where = {"cpu": "this CPU", "cuda": "this GPU"}.get(device, device)
-    head = f"<b>{made} {'picture' if made == 1 else 'pictures'}</b>, {each:.0f} ms per picture on {html.escape(where)}."
+    noun = "picture" if made == 1 else "pictures"
+    head = f"<b>{made} {noun}</b>, {each:.0f} ms per picture on {html.escape(where)}."
     if progress.stopped:
         head = f"Stopped: {head[:-1]} of {progress.wanted} wanted."
     elif not progress.done:
@@ -75,15 +76,16 @@ def verdict_html(remade: Any) -> str:
 def notice(studio: Studio, prompt: str) -> str:
     """The live notice under the prompt; silent about the words while the model is still being loaded."""
     if not studio.ready:
-        return '<div class="wb-reading"><p class="wb-hint">The words are checked once the model is loaded.</p></div>'
+        said = "The words are checked once the model is loaded."
+        return f'<div class="wb-reading"><p class="wb-hint">{said}</p></div>'
     return prompts.reading_html(prompts.read(prompt, studio.pipeline().text_encoder))
 
 
-def no_model_html(model: str) -> str:
-    """What stands above the prompt when there is no model; nothing when there is one."""
-    if not looks_local(model) or Path(model).exists():
+def no_model_html(trouble: str | None) -> str:
+    """What stands above the prompt when the model cannot be used; nothing when it can."""
+    if trouble is None:
         return ""
-    return f'<div class="wb-empty"><h3>No model yet</h3><p>{_marked(missing_model(model))}</p></div>'
+    return f'<div class="wb-empty"><h3>No model to make pictures with</h3><p>{_marked(trouble)}</p></div>'
 
 
 def _marked(sentence: str) -> str:
@@ -92,12 +94,13 @@ def _marked(sentence: str) -> str:
     return "".join(f"<code>{part}</code>" if k % 2 else part for k, part in enumerate(parts))
 
 
-# --- the tab -----------------------------------------------------------------------------------------------------
+# --- the tab ---
 
 
 def create_tab(studio: Studio) -> None:
     """Lay out the tab and wire it; must be called inside `gr.Tab`."""
-    gone = no_model_html(studio.model)
+    absent = looks_local(studio.model) and not Path(studio.model).exists()
+    gone = no_model_html(missing_model(studio.model) if absent else None)
     missing = gr.HTML(gone, elem_id="no-model", visible=bool(gone))
     with gr.Row(elem_classes="wb-promptbar", equal_height=True):
         prompt = gr.Textbox(
@@ -236,7 +239,7 @@ def _wire_making(
 
     @in_words
     def run(prompt: str, seed: str, count: float, truncation: float, request: gr.Request) -> Iterator[tuple]:
-        """Make pictures of a prompt: picture k is that of seed + k. Returns PNG files with their recipes inside."""
+        """Make pictures of a prompt: picture k is that of seed + k. Returns PNG files, recipes inside."""
         for step in generate(studio, prompt, seed, count, truncation, visitor=str(request.session_hash)):
             yield (*step, first_download(step[0]))
 
@@ -305,9 +308,7 @@ def _wire_help(
     def open_page(text: str) -> list[Any]:
         offered = prompts.choices()
         updates = [gr.update(choices=offered[name]) for name in prompts.FACTOR_NAMES]
-        gone = no_model_html(studio.model)
-        if not gone:
-            studio.pipeline()  # wait for the load under way, so that the first notice is a real one
+        gone = no_model_html(studio.trouble())  # waits for the load under way
         return [*updates, "" if gone else notice(studio, text), gr.update(value=gone, visible=bool(gone))]
 
     prompt.change(tell, prompt, reading, trigger_mode="always_last", **_LIGHT)

@@ -1,7 +1,7 @@
-"""Curves of a run as inline SVG: drawn by matplotlib in the project's one style, in the page's own text colour.
+"""Curves of a run as inline SVG, drawn by matplotlib in the project's one style.
 
-Text and axes use `currentColor`, so one picture fits the light and the dark page. The share of the width where the x axis
-begins and ends goes along as data, so that the scrubber's line can stand at the right place.
+Text and axes use `currentColor`, so one picture fits the light and the dark page. The shares of the width
+where the x axis begins and ends go along as data, so that the scrubber's line can stand at the right place.
 """
 
 import html
@@ -50,9 +50,12 @@ def chart_html(chart: Chart) -> str:
     svg, left, right, low, high = _draw(chart, lines)
     data = f'data-left="{left:.4f}" data-right="{right:.4f}" data-low="{low:.1f}" data-high="{high:.1f}"'
     said = "; ".join(f"{line.label} ends at {line.points[-1][1]:.3g}" for line in lines)
-    return (f'<figure class="wb-chart"><figcaption>{html.escape(chart.title)}</figcaption>'
-            f'<div class="wb-plot" role="img" aria-label="{html.escape(chart.title)}: {html.escape(said)}" {data}>'
-            f'{svg}<i class="wb-cursor" hidden></i></div></figure>')  # fmt: skip
+    label = html.escape(f"{chart.title}: {said}")
+    return (
+        f'<figure class="wb-chart"><figcaption>{html.escape(chart.title)}</figcaption>'
+        f'<div class="wb-plot" role="img" aria-label="{label}" {data}>'
+        f'{svg}<i class="wb-cursor" hidden></i></div></figure>'
+    )
 
 
 def _draw(chart: Chart, lines: Sequence[Line]) -> tuple[str, float, float, float, float]:
@@ -72,13 +75,27 @@ def _draw(chart: Chart, lines: Sequence[Line]) -> tuple[str, float, float, float
         axes = figure.add_subplot()
         for value, words in chart.levels:
             axes.axhline(value, color=_INK, linewidth=1, linestyle=(0, (2, 3)), alpha=0.7)
-            axes.annotate(words, (1, value), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                          ha="right", fontsize=9.8, alpha=0.8)  # fmt: skip
+            axes.annotate(
+                words,
+                (1, value),
+                (-2, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                fontsize=9.8,
+                alpha=0.8,
+            )
         for line in lines:
             points = thin(line.points)
             marker = "o" if len(points) == 1 else None
-            axes.plot(*zip(*points, strict=True), color=COLOURS.get(line.colour, line.colour), label=line.label,
-                      linestyle=line.dash, linewidth=line.width, marker=marker)  # fmt: skip
+            axes.plot(
+                *zip(*points, strict=True),
+                color=COLOURS.get(line.colour, line.colour),
+                label=line.label,
+                linestyle=line.dash,
+                linewidth=line.width,
+                marker=marker,
+            )
         if chart.log:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -1,7 +1,8 @@
 """What stands between the page and the model: one model loaded once, one job at a time, a stop that stops.
 
-The model is loaded in the background, so that the page answers before torch is imported. A model that is missing is not
-fatal: every use of it says the same sentence, and looks again, so that a model that arrives later is found.
+The model is loaded in the background, so that the page answers before torch is imported. A model that is
+missing is not fatal: every use of it says the same sentence, and looks again, so that one that arrives later
+is found.
 """
 
 import contextlib
@@ -54,7 +55,7 @@ class Progress:
 
 
 class Studio:
-    """One model folder (or hub name), its pipeline, and the folder where pictures of this run of the app lie."""
+    """One model folder (or Hub name), its pipeline, and the folder of the pictures made by this app."""
 
     def __init__(self, model: str, work: Path) -> None:
         self.model = model
@@ -65,7 +66,7 @@ class Studio:
         self._stops: dict[str, threading.Event] = {}
         self._jobs = 0
 
-    # --- the model -----------------------------------------------------------------------------------------------
+    # --- the model ---
 
     def start_loading(self) -> threading.Thread:
         """Load in the background and draw one picture, so that the first real one is quick."""
@@ -74,7 +75,7 @@ class Studio:
         return thread
 
     def _warm_up(self) -> None:
-        # The sentence of a failed load is shown by whoever asks for the model next, so nothing is hidden here.
+        # The sentence of a failed load is shown to whoever asks for the model next: nothing is hidden.
         with contextlib.suppress(WorkbenchError, OSError):
             pipeline = self.pipeline()
             with self._model_lock:
@@ -90,6 +91,14 @@ class Studio:
 
                 self._pipeline = Pipeline.from_pretrained(self.model)
             return self._pipeline
+
+    def trouble(self) -> str | None:
+        """Why the model cannot be used, in the sentence of its error; None when it is loaded."""
+        try:
+            self.pipeline()
+        except (WorkbenchError, OSError) as error:
+            return str(error)
+        return None
 
     @property
     def ready(self) -> bool:
@@ -108,12 +117,12 @@ class Studio:
             resolution=int(pipeline.G.config.resolution),
         )
 
-    # --- pictures ------------------------------------------------------------------------------------------------
+    # --- pictures ---
 
     def generate(
         self, prompt: str, seed: int, count: int, truncation: float, *, visitor: str = ""
     ) -> Iterator[Progress]:
-        """Make `count` pictures of seeds seed, seed+1, …, a few at a time. Closing the iterator or `stop` ends it.
+        """Make pictures of seed, seed + 1, …, a few at a time. Closing the iterator or `stop` ends it.
 
         Raises WorkbenchError for a prompt, seed or count that cannot be used, and for a missing model.
         """
@@ -139,7 +148,7 @@ class Studio:
                 del self._stops[visitor]
 
     def remake(self, png: str | Path) -> tuple[Any, Path]:
-        """The verdict on a PNG of ours (`workbench.pipeline.Remade`), and the file of the picture made again."""
+        """The verdict on a PNG of ours (`workbench.pipeline.Remade`), and the picture made again."""
         from workbench.images import save_png
         from workbench.pipeline import remake
 
@@ -186,23 +195,24 @@ def looks_local(model: str) -> bool:
 def missing_model(model: str) -> str:
     """The sentence for a model folder that is not there."""
     return (
-        f"There is no model at {model}. Make the shipped one with `make demo-models`, or start the app with another: "
-        "`workbench app --model DIR`."
+        f"There is no model at {model}. Make the shipped one with `make demo-models`, or start the app with "
+        "another: `workbench app --model DIR`."
     )
 
 
 def check_count(count: object) -> int:
-    """`count` as an int that the page can show, else a WorkbenchError. Sliders send whole numbers as floats, too."""
+    """`count` as an int that the page can show, else a WorkbenchError. Sliders may send 4 as 4.0."""
     whole = isinstance(count, (int, float)) and not isinstance(count, bool) and count == int(count)
     if not whole or not 1 <= count <= MAX_COUNT:
         raise WorkbenchError(
-            f"The count is {str(count)[:40]}: expected 1 to {MAX_COUNT} on this page; `workbench sample` makes more."
+            f"The count is {str(count)[:40]}: expected a whole number from 1 to {MAX_COUNT} on this page; "
+            "`workbench sample` makes more."
         )
     return int(count)
 
 
 def in_words(function: F) -> F:
-    """Wrap a page's function: what a person can mend becomes a notice with the same sentence, no stack trace."""
+    """Wrap a page's function: what a person can mend becomes a notice with the same sentence."""
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-# The world and its captions bring torch: they are imported inside the functions, so that the page is up before that.
+# The world and its captions bring torch: imported inside the functions, so that the page is up before that.
 
 FACTOR_NAMES = ("coat", "pose", "scene", "light")
 OPEN = "any"
@@ -40,7 +40,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One word of a prompt. state: "known", "unknown" (never in a training caption) or "dropped" (past the limit)."""
+    """One word of a prompt. state: "known", "unknown" (in no training caption) or "dropped" (too long)."""
 
     text: str
     state: str
@@ -51,8 +51,8 @@ class Word:
 class Reading:
     """What a model reads in a prompt.
 
-    tokens, limit: used and allowed, None where the tokenizer cannot tell; claims: the factors it names; warnings: what
-    is left out, in the pipeline's own sentences.
+    tokens, limit: used and allowed, None where the tokenizer cannot tell; claims: the factors it names;
+    warnings: what is left out, in the pipeline's own sentences.
     """
 
     words: tuple[Word, ...]
@@ -119,7 +119,7 @@ def compose(coat: str = OPEN, pose: str = OPEN, scene: str = OPEN, light: str = 
 
 
 def random_caption(seed: int | None = None) -> str:
-    """A caption as the training data holds them, naming all four factors; another one each time without a seed."""
+    """A caption as the training data holds them, naming all four factors; without a seed, any."""
     from workbench.datasets.captions import full_caption
     from workbench.datasets.world import draw_factors
 
@@ -128,9 +128,10 @@ def random_caption(seed: int | None = None) -> str:
 
 
 def reading_html(reading: Reading) -> str:
-    """The live notice under the prompt: a chip a word, then what it names and how much of the limit it takes."""
+    """The live notice under the prompt: a chip a word, tokens used, what it names, what is left out."""
     if not reading.words:
-        return '<div class="wb-reading"><p class="wb-hint">Describe a shepherd: coat, pose, scene and light.</p></div>'
+        said = "Describe a shepherd: coat, pose, scene and light."
+        return f'<div class="wb-reading"><p class="wb-hint">{said}</p></div>'
     shown = reading.words[:_SHOWN_WORDS]
     chips = "".join(_chip(word) for word in shown)
     if len(reading.words) > len(shown):

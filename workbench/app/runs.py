@@ -1,7 +1,7 @@
-"""Run folders that the page can show: where they are, what their files hold, and the one door to their pictures.
+"""Run folders that the page can show: where they are, what they hold, and the one door to their pictures.
 
-A run folder: config.json, history.jsonl (one JSON object a logged step, with "cur_nimg"), samples/grid_<cur_nimg>.png,
-training.gif. Numbers and curves come from these files and from nowhere else.
+A run folder: config.json, history.jsonl (one JSON object a logged step, with "cur_nimg"),
+samples/grid_<cur_nimg>.png, training.gif. Numbers and curves come from these files and from nowhere else.
 """
 
 import math
@@ -27,13 +27,13 @@ Series = list[tuple[int, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run folder as the page shows it. name: what stands in the list, and in the addresses of its pictures."""
+    """One run folder as the page shows it. name: what stands in the list and in addresses."""
 
     name: str
     folder: Path
 
     def url(self, file: str) -> str:
-        """Address of one of its pictures, relative to the page; changes with the file, so no browser shows an old one."""
+        """Address of one of its pictures, relative to the page; changes with the file, as caches need."""
         return f"{URL}/{self.name}/{file}?v={int((self.folder / file).stat().st_mtime)}"
 
     def grids(self) -> list[tuple[int, str]]:
@@ -54,9 +54,9 @@ class Shelf:
         self.shipped, self.runs, self.named = shipped, runs, named
 
     def list(self) -> dict[str, Run]:
-        """Runs by name, newest user run first, the shipped one first of all. Looked up anew at each call."""
-        folders = [self.shipped] if is_run(self.shipped) else []
-        for place in filter(None, (self.named, self.runs)):
+        """Runs by name: the one named at start, the shipped one, the newest of the user's and so on."""
+        folders: list[Path] = []
+        for place in filter(None, (self.named, self.shipped, self.runs)):
             if is_run(place):
                 folders.append(place)
             elif place.is_dir():
@@ -106,13 +106,13 @@ def _free_name(name: str, taken: Iterable[str]) -> str:
     return name if name not in taken else next(candidate for candidate in free if candidate not in taken)
 
 
-# --- history -----------------------------------------------------------------------------------------------------
+# --- history ---
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's history that still count, with nested objects flattened ("loss": {"G": 1} is "loss.G": 1).
+    """The lines of a run's history that still count; nested objects flattened ("a": {"b": 1} is "a.b": 1).
 
-    A torn last line (a run under way) is left out; a broken one before it is a WorkbenchError with its number.
+    A torn last line (a run under way) is left out; a broken one before it is a WorkbenchError.
     """
     from workbench.training.history import read_history  # brings torch: the page is up before it
 
@@ -127,7 +127,7 @@ def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def series(records: Sequence[dict[str, Any]], key: str) -> Series:
-    """(images seen, value) of every record that holds a finite number under `key`, or under a name that ends in .key."""
+    """(images seen, value) of every record with a finite number under `key` or a name that ends in .key."""
     return _collect(records, lambda record: _lookup(record, key))
 
 
@@ -158,14 +158,14 @@ def _collect(records: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]]
 
 
 def loss_keys(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of all losses in the history, those of G and D as a whole first."""
-    keys = {key for record in records for key, value in record.items()
-            if "loss" in key.lower() and isinstance(value, (int, float))}  # fmt: skip
-    return sorted(keys, key=lambda key: (len(re.split(r"[._/]", key)), key))
+    """Names of the losses in a history: G's and D's as a whole, or, without these, all that say loss."""
+    keys = {key for record in records for key, value in record.items() if isinstance(value, (int, float))}
+    whole = [key for key in ("G.loss", "D.loss") if key in keys]
+    return whole or sorted((key for key in keys if "loss" in key.lower()), key=lambda key: (len(key), key))
 
 
 def thin(points: Series, most: int = 400) -> Series:
-    """At most `most` points: means of equal stretches, so that a long run is drawn as truly as a short one."""
+    """At most `most` points: means of equal stretches, so that no peak is picked by chance."""
     if len(points) <= most:
         return points
     size = math.ceil(len(points) / most)

@@ -15,7 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by gradio when it is im
 import gradio as gr
 
 from workbench.app.create import create_tab
-from workbench.app.jobs import Facts, Studio, in_words, looks_local
+from workbench.app.jobs import Facts, Studio, in_words
 from workbench.app.runs import Shelf
 from workbench.app.theme import css, head, theme
 from workbench.app.training import training_tab
@@ -32,10 +32,11 @@ def build(model_folder: str | Path | None = None, run_folder: str | Path | None 
     """The page, not yet served.
 
     Args:
-        model_folder: a model folder or Hub name; the shipped model when None. It may be missing: the page says so.
+        model_folder: a model folder or Hub name; the shipped model when None. Missing, the page says so.
         run_folder: a run, or a folder of runs, to show first beside the shipped one and those under runs/.
     """
-    studio = Studio(_model(model_folder), Path(tempfile.mkdtemp(prefix="workbench-app-")))
+    pictures = tempfile.TemporaryDirectory(prefix="workbench-app-")  # gone when the page is
+    studio = Studio(_model(model_folder), Path(pictures.name))
     shelf = Shelf(
         shipped=SHIPPED_RUN, runs=Path("runs"), named=None if run_folder is None else Path(run_folder)
     )
@@ -44,22 +45,21 @@ def build(model_folder: str | Path | None = None, run_folder: str | Path | None 
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Create", id="create"):
                 create_tab(studio)
-            with gr.Tab("Training", id="training"):
-                training_tab(shelf)
+            with gr.Tab("Training", id="training") as tab:
+                training_tab(shelf, tab)
         foot = gr.HTML(footer_html(""), elem_id="foot")
 
         @in_words
         def fill() -> tuple[str, str]:
             from workbench.app.prompts import vocabulary_html
 
-            here = not looks_local(studio.model) or Path(studio.model).exists()
-            return header_html(studio.facts() if here else None, missing=not here), footer_html(
-                vocabulary_html()
-            )
+            sound = studio.trouble() is None
+            header = header_html(studio.facts() if sound else None, missing=not sound)
+            return header, footer_html(vocabulary_html())
 
         page.load(fill, None, [top, foot], queue=False, show_progress="hidden", api_visibility="private")
     page.queue(max_size=_MAX_WAITING)
-    page.studio, page.shelf = studio, shelf
+    page.studio, page.shelf, page.pictures = studio, shelf, pictures
     return page
 
 
@@ -78,10 +78,9 @@ def launch(
     """
     check_port(host, port)
     page = build(model, run)
-    page.studio.start_loading()
-    page.launch(
-        **launch_options(page, host, port), inbrowser=open_browser, quiet=True, prevent_thread_lock=True
-    )
+    options = launch_options(page, host, port)
+    page.launch(**options, inbrowser=open_browser, quiet=True, prevent_thread_lock=True)
+    page.studio.start_loading()  # after the page is up: importing torch would hold it back
     print(f"GigaGAN workbench: {page.local_url}  (Ctrl-C stops it)", flush=True)
     if host not in ("127.0.0.1", "localhost", "::1"):
         print("Everybody who reaches this computer over the network can use this page.", flush=True)
@@ -91,7 +90,7 @@ def launch(
 
 
 def launch_options(page: gr.Blocks, host: str, port: int) -> dict[str, Any]:
-    """How the page is served: no share link, no monitoring, no folder handed out but the cache and the run pictures."""
+    """How the page is served: no share link, no monitoring, no files but the cache and the run pictures."""
     return {
         "server_name": host,
         "server_port": port,
@@ -161,15 +160,14 @@ def header_html(facts: Facts | None, *, missing: bool = False) -> str:
         said = f'<dl class="wb-model">{said}</dl>'
     else:
         said = f'<p class="wb-model wb-hint">{"No model loaded" if missing else "Loading the model …"}</p>'
-    return (
-        '<header class="wb-top"><div><h1>GigaGAN workbench</h1>'
-        f"<p>A prompt and a seed become a picture, by a GAN trained on a drawn world.</p></div>{said}</header>"
-    )
+    line = "A prompt and a seed become a picture, by a GAN trained on a drawn world."
+    return f'<header class="wb-top"><div><h1>GigaGAN workbench</h1><p>{line}</p></div>{said}</header>'
 
 
 def footer_html(words: str) -> str:
     """What the model knows."""
-    return f'<footer class="wb-foot">{words}<p>This page runs on this computer and sends nothing anywhere.</p></footer>'
+    line = "This page runs on this computer and sends nothing anywhere."
+    return f'<footer class="wb-foot">{words}<p>{line}</p></footer>'
 
 
 def _model(model: str | Path | None) -> str:

@@ -1,7 +1,8 @@
-"""The Training tab: a run's grids under a scrubber, its film, its curves. All of it from the files of the run folder."""
+"""The Training tab: a run's grids under a scrubber, its film, its curves; all from its own files."""
 
 import html
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -12,15 +13,21 @@ from workbench.app.runs import FACTORS, Run, Series, Shelf, at, loss_keys, ratio
 
 _FACTOR_COLOURS = {"coat": "#E69F00", "pose": "#009E73", "scene": "#56B4E9", "light": "#CC79A7", "all": "gan"}
 _DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1)), "-")
-_MOST_LOSSES = 4
+_MOST_EVENTS = 30
+_LOSS_DASHES = ("-", "--", ":", "-.")
+_PARTS = ("G.adversarial", "G.vision", "G.mode_seeking", "G.clip")
 
 
-def training_tab(shelf: Shelf) -> None:
-    """Lay out the tab and wire it; must be called inside `gr.Tab`. Runs are looked up anew at each visit."""
-    names = list(shelf.list())
+def training_tab(shelf: Shelf, tab: gr.Tab) -> None:
+    """Lay out the tab and wire it; must be called inside `tab`. Runs are looked up anew at each visit."""
     with gr.Row(elem_classes="wb-runbar", equal_height=True):
-        run = gr.Dropdown(names, value=names[0] if names else None, label="Run", elem_id="run", scale=4,
-                          info="The shipped run, and those under runs/ where the app was started.")  # fmt: skip
+        run = gr.Dropdown(
+            [],
+            label="Run",
+            elem_id="run",
+            scale=4,
+            info="The shipped run, and those under runs/ where the app was started.",
+        )
         refresh = gr.Button("Refresh", elem_id="run-refresh", scale=0, min_width=110)
     view = gr.HTML(elem_id="run-view")
 
@@ -37,7 +44,7 @@ def training_tab(shelf: Shelf) -> None:
     light = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     run.input(show, run, view, **light)
     refresh.click(look_again, run, [run, view], **light)
-    gr.on([gr.context.Context.root_block.load], look_again, run, [run, view], **light)  # type: ignore[union-attr]
+    tab.select(look_again, run, [run, view], **light)
 
 
 def run_html(run: Run) -> str:
@@ -48,7 +55,7 @@ def run_html(run: Run) -> str:
     return (
         f'<div class="wb-run"><div class="wb-watch">{_player(run, curves)}'
         f'<div class="wb-beside">{_summary(records, curves)}{_film(run)}</div></div>'
-        f'<div class="wb-charts">{charts}</div></div>'
+        f'{_events(records)}<div class="wb-charts">{charts}</div></div>'
     )
 
 
@@ -56,11 +63,13 @@ def no_run_html() -> str:
     """What the tab says when there is no run to show."""
     return (
         '<div class="wb-empty"><h3>No training run to show yet</h3>'
-        "<p>A run folder holds the history of a training, its sample grids and its film. These lines make one:</p>"
+        "<p>A run folder holds the history of a training, its sample grids and its film. "
+        "These lines make one:</p>"
         "<pre><code>workbench dataset world --count 12000 --out data/world\n"
         "workbench train --preset shepherd-32 --data data/world --out runs/first\n"
         "workbench gif runs/first</code></pre>"
-        "<p>Everything under <code>runs/</code> appears in the list above; press Refresh while it trains.</p></div>"
+        "<p>Everything under <code>runs/</code> appears in the list above; press Refresh while it trains.</p>"
+        "</div>"
     )
 
 
@@ -71,13 +80,19 @@ def run_series(records: list[dict[str, Any]]) -> dict[str, Series]:
 
 
 def run_charts(records: list[dict[str, Any]], curves: dict[str, Series]) -> list[Chart]:
-    """The four charts of a run."""
-    keys = loss_keys(records)[:_MOST_LOSSES]
+    """The charts of a run; those without a point say so."""
     palette = ("gan", "real", "#56B4E9", "#CC79A7")
-    losses = [Line(label=key, points=series(records, key), colour=palette[k], dash=("-", *_DASHES)[k], width=1.8)
-              for k, key in enumerate(keys)]  # fmt: skip
-    named = [Line(label=name, points=curves[name], colour=_FACTOR_COLOURS[name], dash=dash,
-                  width=3 if name == "all" else 2) for name, dash in zip(FACTORS, _DASHES, strict=True)]  # fmt: skip
+
+    def lines(keys: Sequence[str]) -> list[Line]:
+        return [
+            Line(label=key, points=series(records, key), colour=colour, dash=dash, width=1.8)
+            for key, colour, dash in zip(keys, palette, _LOSS_DASHES, strict=False)
+        ]
+
+    named = [
+        Line(label=name, points=curves[name], colour=colour, dash=dash, width=3 if name == "all" else 2)
+        for (name, colour), dash in zip(_FACTOR_COLOURS.items(), _DASHES, strict=True)
+    ]
     frechet = Line(label="Fréchet ratio", points=curves["frechet"], colour="gan", width=2.8)
     diversity = Line(label="diversity", points=curves["diversity"], colour="gan", width=2.8)
     return [
@@ -93,14 +108,20 @@ def run_charts(records: list[dict[str, Any]], curves: dict[str, Series]) -> list
             lines=[frechet],
             log=True,
             levels=[(1, "renders against renders")],
-        ),  # fmt: skip
+        ),
         Chart(
             title="Do four seeds give four dogs? (diversity)",
             unit="× renders",
             lines=[diversity],
             levels=[(1, "renders")],
-        ),  # fmt: skip
-        Chart(title="Losses of G and D", unit="loss", lines=losses),
+        ),
+        Chart(title="Losses of G and D", unit="loss", lines=lines(loss_keys(records))),
+        Chart(
+            title="What D says of real and generated pictures",
+            unit="logit",
+            lines=lines(("D.fake", "D.real")),
+        ),
+        Chart(title="Parts of G's loss", unit="loss", lines=lines(_PARTS)),
     ]
 
 
@@ -142,25 +163,42 @@ def _player(run: Run, curves: dict[str, Series]) -> str:
         for n, file in run.grids()
     ]  # fmt: skip
     if not frames:
-        return '<p class="wb-hint">This run has no sample grids yet: they appear under samples/ as it trains.</p>'
-    last = frames[-1]
+        return '<p class="wb-hint">No sample grids yet: they appear under samples/ as the run trains.</p>'
+    last, end = frames[-1], len(frames) - 1
     data = html.escape(json.dumps(frames, ensure_ascii=False), quote=True)
     return (
         f'<section class="wb-player" data-frames="{data}" aria-label="Sample grids over training">'
         f'<img src="{html.escape(last["src"])}" alt="Grid of fixed seeds and prompts after {last["label"]}">'
         '<div class="wb-controls"><button type="button" data-play aria-label="Play">▶</button>'
-        f'<input type="range" id="scrubber" min="0" max="{len(frames) - 1}" value="{len(frames) - 1}" step="1" '
+        f'<input type="range" id="scrubber" min="0" max="{end}" value="{end}" step="1" '
         f'aria-label="Moment of training" aria-valuetext="{last["label"]}"></div>'
-        f'<p class="wb-moment"><output for="scrubber"><b>{last["label"]}</b></output> <span>{last["says"]}</span></p>'
-        '<p class="wb-hint">The same seeds and prompts at every moment. Arrow keys move one grid.</p></section>'
+        f'<p class="wb-moment"><output for="scrubber"><b>{last["label"]}</b></output> '
+        f"<span>{last['says']}</span></p>"
+        '<p class="wb-hint">The same seeds and prompts at every moment. Arrow keys move one grid.</p>'
+        "</section>"
     )
+
+
+def _events(records: list[dict[str, Any]]) -> str:
+    """What the trainer had to say in words, newest first; nothing when it had nothing to say."""
+    told = [record for record in reversed(records) if record.get("kind") == "event" and record.get("text")]
+    if not told:
+        return ""
+    rows = "".join(
+        f"<li><b>{record['cur_nimg']:,}</b> {html.escape(str(record['text']))}</li>"
+        for record in told[:_MOST_EVENTS]
+    )
+    more = f" (the last {_MOST_EVENTS} of {len(told)})" if len(told) > _MOST_EVENTS else ""
+    head = f"<summary>What the trainer noticed{more}</summary>"
+    return f'<details class="wb-events">{head}<ul>{rows}</ul></details>'
 
 
 def _film(run: Run) -> str:
     """The training GIF with the line that makes it, or that line alone."""
     file = run.film()
     if file is None:
-        return f'<p class="wb-hint">No film yet: <code>workbench gif {html.escape(str(run.folder))}</code> makes it.</p>'
+        line = html.escape(f"workbench gif {run.folder}")
+        return f'<p class="wb-hint">No film yet: <code>{line}</code> makes it.</p>'
     grids = run.grids()
     span = (
         f"from {short_count(grids[0][0])} to {short_count(grids[-1][0])} images" if grids else "of this run"
@@ -168,5 +206,6 @@ def _film(run: Run) -> str:
     url = html.escape(run.url(file))
     return (
         f'<figure class="wb-film"><img src="{url}" alt="Film of the sample grid {span}">'
-        f'<figcaption>The film {span}. <a href="{url}" download="{html.escape(run.name)}.gif">Download GIF</a></figcaption></figure>'
+        f"<figcaption>The film {span}. "
+        f'<a href="{url}" download="{html.escape(run.name)}.gif">Download GIF</a></figcaption></figure>'
     )
