@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import resource
+import time
 import zlib
 
 import numpy as np
@@ -308,6 +309,18 @@ def test_gif_is_close_and_still_where_nothing_moves(tmp_path):
         assert 10 * np.log10(255**2 / ((pixels - want) ** 2).mean()) > 30
     unmoved = np.stack([pixels[20:] for pixels, _ in found])
     assert (unmoved == unmoved[0]).all()
+
+
+def test_a_large_noisy_gif_takes_seconds_not_minutes(tmp_path):
+    """Noise after pictures once held a k-means for ever."""
+    smooth = np.linspace(0, 255, 256 * 256 * 3).reshape(256, 256, 3).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (20, 256, 256, 3), dtype=np.uint8)
+    start = time.process_time()
+    path = save_gif([*noise, smooth], tmp_path / "a.gif", seconds_per_frame=0.1)
+    assert time.process_time() - start < 30
+    found, _ = frames_of(path)
+    assert len(found) == 21
+    assert 10 * np.log10(255**2 / ((found[-1][0].astype(float) - smooth) ** 2).mean()) > 35
 
 
 def test_gif_refuses(tmp_path):

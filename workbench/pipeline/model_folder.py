@@ -141,9 +141,9 @@ def _shapes_of(config: GeneratorConfig, folder: Path) -> Mapping[str, Tensor]:
     try:
         with torch.device("meta"):
             return Generator(config).state_dict()
-    except (RuntimeError, OverflowError) as error:  # sizes beyond any memory
+    except (RuntimeError, TypeError, OverflowError) as error:  # numbers that torch cannot even count
         raise WorkbenchError(
-            f"{folder}/config.json describes a generator no machine can hold: {error}"
+            f"{folder}/config.json describes a generator larger than any machine: copy the folder again."
         ) from error
 
 
