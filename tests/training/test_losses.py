@@ -100,14 +100,15 @@ def test_contrastive_loss_prefers_each_pictures_own_caption():
 
 def test_mode_seeking_vanishes_at_the_spread_of_real_pairs_and_pushes_apart_below_it():
     real = torch.randn(4, 3, 8, 8)
-    assert losses.mode_seeking(real.clone(), real) == 0
+    assert losses.mode_seeking([real.clone()], [real]) == 0
     fake = (real * 0.25).requires_grad_()
-    loss = losses.mode_seeking(fake, real)
-    assert torch.isclose(loss, 0.75 * losses.pair_distance(real).mean())
+    loss = losses.mode_seeking([fake], [real])
+    assert torch.isclose(loss, torch.tensor(0.75))
+    assert torch.isclose(losses.mode_seeking([fake, 3 * real], [real, real]), torch.tensor(0.375))
     loss.backward()
     with torch.no_grad():
         further = fake - 0.1 * fake.grad
-    assert losses.mode_seeking(further, real) < loss
+    assert losses.mode_seeking([further], [real]) < loss
 
 
 def test_pair_distance_in_numbers():

@@ -76,17 +76,17 @@ class DiscriminatorConfig:
 
 
 def group_deviation(x: Tensor, group: int) -> Tensor:
-    """How much `group` neighbouring rows differ: one map, the deviation averaged over channels and pixels.
+    """How much `group` neighbouring rows differ, pixel by pixel: the deviation averaged over channels.
 
     x [N, C, S, S] -> [N, 1, S, S] (Karras et al. 2018, Sec. 3). Differs from there: groups are neighbours that share
-    one caption, since over different captions the statistic cannot tell a G that ignores z.
+    one caption, since over different captions the statistic cannot tell a G that ignores z; and the pixels are kept,
+    so that D sees where the group differs: a change of tint everywhere is no second dog.
     """
-    n, _, h, w = x.shape
-    y = x.float().unflatten(0, (n // group, group))
+    y = x.float().unflatten(0, (x.shape[0] // group, group))
     # Tensor.var along a short strided axis is twenty times slower on CPU than these two passes
     centred = y - y.mean(dim=1, keepdim=True)
-    deviation = (centred.square().mean(dim=1) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-    return deviation.repeat_interleave(group).view(n, 1, 1, 1).expand(-1, -1, h, w).to(x.dtype)
+    deviation = (centred.square().mean(dim=1) + 1e-8).sqrt().mean(dim=1, keepdim=True)
+    return deviation.repeat_interleave(group, dim=0).to(x.dtype)
 
 
 class TrunkStage(nn.Module):

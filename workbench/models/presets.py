@@ -39,7 +39,7 @@ def shepherd(resolution: int) -> Preset:
             attention={8: 1, 16: 1},
             cross_attention={8: 1, 16: 1},
             w_dim=256,
-            mapping_lr_mul=0.1,
+            mapping_lr_mul=0.3,
             mlp_ratio=2,
         ),
         discriminator=DiscriminatorConfig(
@@ -52,7 +52,13 @@ def shepherd(resolution: int) -> Preset:
             mlp_ratio=2,
         ),
         vision_aided=VisionAidedConfig(),
-        train={"lr_G": 4e-3, "lr_D": 3e-3, "clip_weight": 0.03},
+        train={
+            "lr_G": 1e-2,
+            "lr_D": 1e-2,
+            "clip_weight": 0.03,
+            "mode_seeking_weight": 1.0,
+            "diffaugment": "",
+        },
     )
 
 

@@ -84,17 +84,22 @@ def clip_contrastive(image: Tensor, text: Tensor, target: Tensor, scale: float) 
 
 
 def pair_distance(x: Tensor) -> Tensor:
-    """Mean absolute pixel difference inside each pair of rows (2k, 2k+1): [N, 3, S, S] -> [N/2]."""
-    return (x[0::2] - x[1::2]).abs().mean((1, 2, 3))
+    """Mean absolute difference inside each pair of rows (2k, 2k+1), of pictures or features: [N, C, S, S] -> [N/2]."""
+    return (x[0::2] - x[1::2]).float().abs().mean((1, 2, 3))
 
 
-def mode_seeking(fake: Tensor, real: Tensor) -> Tensor:
-    """max(0, E|x_a - x_b| of real pairs - that of generated pairs): two z of one caption shall differ as two pictures do.
+def mode_seeking(fake: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Mean over views of max(0, 1 - E|f_a - f_b| / E|r_a - r_b|): two z of one caption shall differ as two pictures do.
 
-    fake, real [N, 3, S, S], rows 2k and 2k+1 of one caption. After Mao et al. 2019; differs from there: bounded by
-    what real pairs show, so that it vanishes once G's spread is theirs.
+    fake, real: the same views (pixels, feature maps) of generated and real pictures, each [N, C, S, S], rows 2k and
+    2k+1 of one caption. After Mao et al. 2019; differs from there: measured in features too, since pixels are
+    satisfied by a change of tint, and bounded by what real pairs show, so that it vanishes once G's spread is theirs.
     """
-    return F.relu(pair_distance(real).mean() - pair_distance(fake).mean())
+    shares = [
+        pair_distance(f).mean() / pair_distance(r).mean().clamp_min(1e-6)
+        for f, r in zip(fake, real, strict=True)
+    ]
+    return mean_over([F.relu(1 - share) for share in shares])
 
 
 def out_of_range(x: Tensor, limit: float = 1.02) -> Tensor:

@@ -169,7 +169,7 @@ def train_step(
     text = G.encode_text(captions).repeat_interleave(2)
     w = G.mapping(batch.z, text.t_global)
     fakes = G.synthesis(w, text)
-    real_maps = fake_maps = image_embedding = None
+    real_maps, fake_maps, image_embedding = [], [], None
     if players.heads is not None:
         if step == 0:
             players.heads.calibrate(players.tower(batch.images)[0])
@@ -179,7 +179,9 @@ def train_step(
 
     stats, good = d_step(players, batch, captions, fakes, real_maps, fake_maps, step=step, config=config)
     if good:
-        more, good = g_step(players, batch, captions, fakes, fake_maps, image_embedding, config=config)
+        more, good = g_step(
+            players, batch, captions, fakes, real_maps, fake_maps, image_embedding, config=config
+        )
         stats |= more
     with torch.no_grad():
         if good:
@@ -206,9 +208,15 @@ def d_step(
     real, fake = split_logits(matched, size)
     if config.adversarial == "relativistic":
         # only differences of logits count here, so the matching term compares a picture's two captions likewise
-        stats = {"D.adversarial": losses.d_relativistic(real, fake), "D.matching": losses.d_relativistic(matched, mismatched)}
+        stats = {
+            "D.adversarial": losses.d_relativistic(real, fake),
+            "D.matching": losses.d_relativistic(matched, mismatched),
+        }
     else:
-        stats = {"D.adversarial": losses.d_nonsaturating(real, fake), "D.matching": losses.d_matching(mismatched)}
+        stats = {
+            "D.adversarial": losses.d_nonsaturating(real, fake),
+            "D.matching": losses.d_matching(mismatched),
+        }
     loss = stats["D.adversarial"] + 2 * config.matching_weight * stats["D.matching"]
     if players.heads is not None:
         heads = players.heads.requires_grad_(True)
@@ -243,7 +251,7 @@ def d_step(
 
 
 def g_step(
-    players, batch, captions, fakes, fake_maps, image_embedding, *, config
+    players, batch, captions, fakes, real_maps, fake_maps, image_embedding, *, config
 ) -> tuple[dict[str, Tensor], bool]:
     """Update G through the fakes it already made. Returns statistics and whether it was applied."""
     D = players.D.requires_grad_(False)
@@ -267,7 +275,7 @@ def g_step(
         stats["G.clip"] = losses.clip_contrastive(image_embedding, captions.embedding, target, logit_scale)
         loss = loss + config.clip_weight * stats["G.clip"]
     if config.mode_seeking_weight > 0:
-        stats["G.mode_seeking"] = losses.mode_seeking(fakes[0], batch.images)
+        stats["G.mode_seeking"] = losses.mode_seeking([fakes[0], *fake_maps], [batch.images, *real_maps])
         loss = loss + config.mode_seeking_weight * stats["G.mode_seeking"]
     if config.range_weight > 0:
         stats["G.range"] = losses.out_of_range(fakes[0])
