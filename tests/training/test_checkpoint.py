@@ -16,7 +16,10 @@ class Killed(BaseException):
 
 
 def parts(value: float) -> dict[str, dict[str, torch.Tensor]]:
-    return {"G": {"a": torch.full((3, 2), value), "n": torch.tensor(int(value))}, "D": {"b": torch.full((4,), -value)}}
+    return {
+        "G": {"a": torch.full((3, 2), value), "n": torch.tensor(int(value))},
+        "D": {"b": torch.full((4,), -value)},
+    }
 
 
 def save(run: Path, cur_nimg: int, **state: object) -> Path:
@@ -24,13 +27,19 @@ def save(run: Path, cur_nimg: int, **state: object) -> Path:
 
 
 def test_round_trip_keeps_bits_and_floats(tmp_path):
-    values = {"x": torch.randn(5, 3, 2, 2).to(memory_format=torch.channels_last), "y": torch.randn(3).bfloat16(), "s": torch.tensor(7.0)}
+    values = {
+        "x": torch.randn(5, 3, 2, 2).to(memory_format=torch.channels_last),
+        "y": torch.randn(3).bfloat16(),
+        "s": torch.tensor(7.0),
+    }
     facts = {"cur_nimg": 12, "sums": {"loss": [0.1 + 0.2, 3]}, "tiny": 5e-324}
     checkpoint.write(tmp_path, {"G": values}, facts)
     found, complaints = checkpoint.newest(tmp_path)
     assert complaints == [] and found.cur_nimg == 12 and found.folder.name == "step-000000012"
     back = found.tensors()["G"]
-    assert back.keys() == values.keys() and all(torch.equal(back[k], values[k]) and back[k].dtype == values[k].dtype for k in values)
+    assert back.keys() == values.keys() and all(
+        torch.equal(back[k], values[k]) and back[k].dtype == values[k].dtype for k in values
+    )
     assert {k: found.state[k] for k in facts} == facts
 
 
@@ -44,7 +53,12 @@ def test_tensors_that_share_memory_are_saved_apart(tmp_path):
 @pytest.mark.parametrize("function", ["mkdir", "open", "fsync", "rename"])
 def test_death_at_any_call_leaves_the_last_good_one(tmp_path, monkeypatch, function):
     save(tmp_path, 10)
-    place = {"mkdir": (Path, "mkdir"), "open": (checkpoint, "open"), "fsync": (checkpoint.os, "fsync"), "rename": (checkpoint.os, "rename")}
+    place = {
+        "mkdir": (Path, "mkdir"),
+        "open": (checkpoint, "open"),
+        "fsync": (checkpoint.os, "fsync"),
+        "rename": (checkpoint.os, "rename"),
+    }
     owner, name = place[function]
     real = getattr(owner, name, open)
     survived = 0
@@ -80,7 +94,10 @@ def test_a_damaged_one_is_named_and_passed_over(tmp_path):
     (newest / "G.safetensors").write_bytes(data)
     found, complaints = checkpoint.newest(tmp_path)
     assert found.cur_nimg == 10
-    assert len(complaints) == 1 and "step-000000020 is damaged (G.safetensors is missing or changed)" in complaints[0]
+    assert (
+        len(complaints) == 1
+        and "step-000000020 is damaged (G.safetensors is missing or changed)" in complaints[0]
+    )
     (newest / "state.json").write_text("{")
     assert "cannot be read" in checkpoint.newest(tmp_path)[1][0]
 
@@ -107,14 +124,19 @@ def test_the_newest_and_the_best_stay(tmp_path):
 def networks(seed: int) -> tuple[dict[str, nn.Module], torch.optim.Optimizer]:
     torch.manual_seed(seed)
     modules = {"G": nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last), "D": nn.Linear(3, 2)}
-    return modules, torch.optim.Adam([p for m in modules.values() for p in m.parameters()], lr=0.1, betas=(0.0, 0.99), fused=True)
+    return modules, torch.optim.Adam(
+        [p for m in modules.values() for p in m.parameters()], lr=0.1, betas=(0.0, 0.99), fused=True
+    )
 
 
 def train_some(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, seeds: range) -> None:
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         x = torch.randn(2, 4, 5, 5, generator=generator).to(memory_format=torch.channels_last)
-        loss = modules["G"](x).square().mean() + modules["D"](torch.randn(2, 3, generator=generator)).square().mean()
+        loss = (
+            modules["G"](x).square().mean()
+            + modules["D"](torch.randn(2, 3, generator=generator)).square().mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -125,7 +147,10 @@ def test_adam_goes_on_bit_by_bit(tmp_path):
     modules, optimizer = networks(0)
     train_some(modules, optimizer, range(3))
     names = checkpoint.parameter_names(modules)
-    saved = {**{k: checkpoint.module_tensors(m) for k, m in modules.items()}, "opt": checkpoint.optimizer_tensors(optimizer, names)}
+    saved = {
+        **{k: checkpoint.module_tensors(m) for k, m in modules.items()},
+        "opt": checkpoint.optimizer_tensors(optimizer, names),
+    }
     assert set(saved["opt"]) >= {"G.weight/exp_avg_sq", "G.bias/step", "D.weight/exp_avg"}
     checkpoint.write(tmp_path, saved, {"cur_nimg": 3})
     others, other_optimizer = networks(1)
@@ -148,7 +173,9 @@ def test_a_misfit_names_the_tensor_and_both_shapes():
         checkpoint.load_module(nn.Linear(3, 5), {"weight": torch.zeros(5, 3)}, "D")
     modules, optimizer = networks(0)
     with pytest.raises(WorkbenchError, match=r"knows H\.weight"):
-        checkpoint.load_optimizer(optimizer, {"H.weight/step": torch.tensor(1.0)}, checkpoint.parameter_names(modules))
+        checkpoint.load_optimizer(
+            optimizer, {"H.weight/step": torch.tensor(1.0)}, checkpoint.parameter_names(modules)
+        )
 
 
 def test_not_finite_is_seen_whatever_hides_it():

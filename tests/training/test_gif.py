@@ -13,7 +13,9 @@ def make_grids(run, counts, side=48, noise=False):
     random = np.random.default_rng(0)
     for k, count in enumerate(counts):
         shape = (6 * side, 6 * side, 3)
-        colours = random.integers(0, 64, shape[:2]) * 4  # 64 greys at random: hard to compress, easy to fit a palette to
+        colours = (
+            random.integers(0, 64, shape[:2]) * 4
+        )  # 64 greys at random: hard to compress, easy to fit a palette to
         pixels = np.repeat(colours[..., None], 3, axis=2) if noise else np.full(shape, (k * 5) % 256)
         Image.fromarray(pixels.astype(np.uint8)).save(run / "samples" / f"grid_{count:09d}.png")
     return run
@@ -24,7 +26,9 @@ def test_frames_lie_densely_at_first():
     chosen = dense_at_first(counts, 11)
     assert len(chosen) == 11 and (chosen[0], chosen[-1]) == (0, 1000)
     gaps = np.diff(chosen)
-    assert (np.diff(gaps) >= 0).all() and gaps[0] == 10  # (k / 10)^2 of 1000, rounded to tens: 10, 40, 90, ...
+    assert (np.diff(gaps) >= 0).all() and gaps[
+        0
+    ] == 10  # (k / 10)^2 of 1000, rounded to tens: 10, 40, 90, ...
     assert chosen[1:4] == [10, 40, 90]
     assert dense_at_first(counts[:5], 11) == counts[:5]
 

@@ -25,7 +25,9 @@ def test_round_trip_and_kinds(tmp_path):
 def test_not_a_number_becomes_null(tmp_path):
     History(tmp_path).append(line(0, loss=float("nan"), deep={"x": [float("inf"), True, None]}))
     text = (tmp_path / "history.jsonl").read_text()
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == line(0, loss=None, deep={"x": [None, True, None]})
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == line(
+        0, loss=None, deep={"x": [None, True, None]}
+    )
 
 
 def test_truncate_drops_what_came_after(tmp_path):
@@ -54,8 +56,14 @@ def test_a_torn_last_line_is_left_out_and_damage_is_named(tmp_path):
 
 def test_a_rollback_takes_lines_back_but_no_events(tmp_path):
     history = History(tmp_path)
-    for entry in (line(10), line(20), line(20, "event", event="collapse", text="…"), line(30),
-                  line(10, "event", event="rollback", text="…", from_nimg=30, back_to_nimg=10), line(20, again=True)):  # fmt: skip
+    for entry in (
+        line(10),
+        line(20),
+        line(20, "event", event="collapse", text="…"),
+        line(30),
+        line(10, "event", event="rollback", text="…", from_nimg=30, back_to_nimg=10),
+        line(20, again=True),
+    ):
         history.append(entry)
     assert [entry["cur_nimg"] for entry in read_history(tmp_path, "step")] == [10, 20]
     assert read_history(tmp_path, "step")[1]["again"] is True

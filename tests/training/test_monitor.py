@@ -35,7 +35,12 @@ def test_three_in_a_row_send_the_run_back_also_across_log_lines():
 def test_collapse_names_its_evidence_once_in_a_while():
     watch = monitor()
     (remark,) = watch.steps(12_000, [True], {**HEALTHY, "spread.fake": 0.02})
-    assert remark.event == "collapse" and "0.020" in remark.text and "0.220" in remark.text and "mode_seeking_weight" in remark.text
+    assert (
+        remark.event == "collapse"
+        and "0.020" in remark.text
+        and "0.220" in remark.text
+        and "mode_seeking_weight" in remark.text
+    )
     assert watch.steps(13_000, [True], {**HEALTHY, "spread.fake": 0.02}) == []
     assert events(watch.steps(22_000, [True], {**HEALTHY, "spread.fake": 0.02})) == ["collapse"]
     assert monitor().steps(3_000, [True], {**HEALTHY, "spread.fake": 0.0}) == []  # too early to tell

@@ -1,6 +1,6 @@
 """A training run of seconds, for tests in this process and, as a script, for tests that kill it.
 
-    python tiny_run.py FOLDER RUN [--images N] [--stop-after N] [--fields JSON]
+python tiny_run.py FOLDER RUN [--images N] [--stop-after N] [--fields JSON]
 """
 
 import argparse
@@ -26,19 +26,48 @@ def tiny_preset(resolution: int = 8, *, heads: bool = False) -> Preset:
     return Preset(
         name="tiny",
         generator=GeneratorConfig(
-            resolution=resolution, channels=dict.fromkeys(sizes, 8), kernels=dict.fromkeys(sizes, 2), blocks=dict.fromkeys(sizes, 1),
-            attention={}, cross_attention={8: 1}, z_dim=8, w_dim=16, mapping_layers=2, text_dim=128, text_layers=1, mlp_ratio=1),
+            resolution=resolution,
+            channels=dict.fromkeys(sizes, 8),
+            kernels=dict.fromkeys(sizes, 2),
+            blocks=dict.fromkeys(sizes, 1),
+            attention={},
+            cross_attention={8: 1},
+            z_dim=8,
+            w_dim=16,
+            mapping_layers=2,
+            text_dim=128,
+            text_layers=1,
+            mlp_ratio=1,
+        ),
         discriminator=DiscriminatorConfig(
-            resolution=resolution, channels=dict.fromkeys(sizes, 8), entries=(resolution,), exits=(4, 1), attention={},
-            text_dim=128, text_layers=1, head_layers=1, mlp_ratio=1),
+            resolution=resolution,
+            channels=dict.fromkeys(sizes, 8),
+            entries=(resolution,),
+            exits=(4, 1),
+            attention={},
+            text_dim=128,
+            text_layers=1,
+            head_layers=1,
+            mlp_ratio=1,
+        ),
         vision_aided=VisionAidedConfig(proj=8, width=8) if heads else None,
-    )  # fmt: skip
+    )
 
 
 def tiny_config(**changes: object) -> TrainConfig:
     """24 steps of 8 pictures; everything happens at least twice."""
-    fields = {"images": 192, "batch_size": 8, "precision": "fp32", "vision_weight": 0.0, "r1_every": 4, "log_every_nimg": 24,
-              "sample_every_nimg": 64, "eval_every_nimg": 0, "checkpoint_every_nimg": 48, "keep_checkpoints": 2}
+    fields = {
+        "images": 192,
+        "batch_size": 8,
+        "precision": "fp32",
+        "vision_weight": 0.0,
+        "r1_every": 4,
+        "log_every_nimg": 24,
+        "sample_every_nimg": 64,
+        "eval_every_nimg": 0,
+        "checkpoint_every_nimg": 48,
+        "keep_checkpoints": 2,
+    }
     return TrainConfig(**{**fields, **changes})
 
 
@@ -56,14 +85,18 @@ def make_inputs(folder: Path) -> tuple[Path, Path]:
     return data, clip
 
 
-def run_tiny(inputs: tuple[Path, Path], out: Path, *, heads: bool = False, **options) -> Result:
+def run_tiny(
+    inputs: tuple[Path, Path], out: Path, *, heads: bool = False, resolution: int = 8, **options
+) -> Result:
     """Train in this process. Fields of TrainConfig and arguments of `train` may be mixed in `options`."""
     known = {name: options.pop(name) for name in list(options) if name in TrainConfig.__dataclass_fields__}
     if heads:
         known = {"vision_weight": 1.0, **known}
     data, clip = inputs
     options = {"judge": None, "progress": False, "device": "cpu", **options}
-    return train(tiny_config(**known), data, out, clip=clip, preset=tiny_preset(heads=heads), **options)
+    return train(
+        tiny_config(**known), data, out, clip=clip, preset=tiny_preset(resolution, heads=heads), **options
+    )
 
 
 if __name__ == "__main__":
@@ -74,6 +107,11 @@ if __name__ == "__main__":
     parser.add_argument("--fields", type=json.loads, default={})
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    result = run_tiny(make_inputs(arguments.folder), arguments.run, stop_after_nimg=arguments.stop_after, progress=True,
-                      **arguments.fields)  # fmt: skip
+    result = run_tiny(
+        make_inputs(arguments.folder),
+        arguments.run,
+        stop_after_nimg=arguments.stop_after,
+        progress=True,
+        **arguments.fields,
+    )
     print(result.reason, result.cur_nimg)

@@ -1,27 +1,35 @@
-"""What a step is fed, and the fixed prompts of the grids; every step's batch is a function of (seed, step) alone.
+"""What a step is fed, and the fixed prompts of the grids.
 
-Legend: B pictures of a process's batch (an even number); N captions. Text features of all different captions are
-computed once, kept in half precision where that holds them, and picked by row at each step.
+Every step's batch is a function of (seed, step) alone.
+
+Legend: B pictures of a process's batch (an even number); N captions. Text features of all different captions
+are computed once, kept in half precision where that holds them, and picked by row at each step.
 """
 
 import torch
+from torch import Tensor
 
 from workbench.datasets.captions import FACTOR_NAMES, named_factors
 from workbench.datasets.loading import PairedBatches, PictureTable
 from workbench.errors import WorkbenchError
+from workbench.models.generator import Generator
 from workbench.models.text import TextEncoder, TextFeatures
-from workbench.noise import generator_for
+from workbench.noise import draw_z, generator_for
 from workbench.training.config import TrainConfig
 from workbench.training.steps import StepBatch
 
-# Streams of the run's seed: z and augmentations of a step never share one with data order, flips or mismatches.
+# Streams of the run's seed: z and augmentations of a step never share one with data order, flips or
+# mismatches.
 _Z, _AUGMENT = 11 << 40, 12 << 40
 _MOST_BYTES = 2 << 30
-_ENCODE = 256
+_ENCODE, _DRAW = 256, 50  # captions encoded, pictures drawn at once
 
 
 class CaptionTable:
-    """Frozen text features of a data set's captions. A set too large for memory is encoded batch by batch instead."""
+    """Frozen text features of a data set's captions.
+
+    A set too large for memory is encoded batch by batch instead.
+    """
 
     def __init__(self, texts: list[str], encoder: TextEncoder, device: torch.device) -> None:
         self.encoder, self.device = encoder, device
@@ -43,14 +51,28 @@ class CaptionTable:
 class Feed:
     """StepBatches of a run. rank, world: this process takes its share of each batch, pairs kept whole."""
 
-    def __init__(self, table: PictureTable, encoder: TextEncoder, config: TrainConfig, z_dim: int, device: torch.device,
-                 *, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        table: PictureTable,
+        encoder: TextEncoder,
+        config: TrainConfig,
+        z_dim: int,
+        device: torch.device,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         if config.batch_size % (2 * world):
-            raise WorkbenchError(f"batch_size is {config.batch_size} on {world} processes: expected a multiple of {2 * world}, "
-                                 "whole pairs for each.")
+            raise WorkbenchError(
+                f"batch_size is {config.batch_size} on {world} processes: expected a multiple of "
+                f"{2 * world}, "
+                "whole pairs for each."
+            )
         if config.matching_weight > 0 and int(table.groups.max()) == 0:
-            raise WorkbenchError("All pictures share one caption, so no caption is wrong for any: expected different captions "
-                                 "(or set matching_weight to 0).")
+            raise WorkbenchError(
+                "All pictures share one caption, so no caption is wrong for any: expected different captions "
+                "(or set matching_weight to 0)."
+            )
         # Pairs come in one endless row: batch n of local size is this rank's part of the whole batch.
         self.local, self.rank, self.world = config.batch_size // world, rank, world
         self.pairs = PairedBatches(table, self.local, config.seed, flip=config.flip)
@@ -62,21 +84,26 @@ class Feed:
         turn = step * self.world + self.rank
         batch = self.pairs.batch_at(turn)
         mismatch, valid = self.pairs.mismatched(batch)
-        # Where no caption of the batch is certainly false, the next pair's serves: true by chance, but never the own one.
+        # Where no caption of the batch is certainly false, the next pair's serves: true by chance, but never
+        # the own one.
         mismatch = torch.where(valid, mismatch, (torch.arange(self.local) + 2) % self.local)
         return StepBatch(
             images=batch.images.to(self.device, memory_format=torch.channels_last),
             text=self.captions.of(batch.captions),
             mismatch=mismatch.to(self.device),
-            z=torch.randn(self.local, self.z_dim, generator=generator_for(self.seed, _Z + turn)).to(self.device),
+            z=torch.randn(self.local, self.z_dim, generator=generator_for(self.seed, _Z + turn)).to(
+                self.device
+            ),
             generator=generator_for(self.seed, _AUGMENT + turn),
         )
 
 
 def grid_plan(table: PictureTable, *, count: int = 36, seed: int = 20_000) -> tuple[list[str], list[int]]:
-    """Prompts and seeds of the grids, fixed for a run: half of them single pictures, half pairs with two z of one prompt.
+    """Prompts and seeds of the grids, fixed for a run: half of them single pictures, half pairs with two z
+    of one prompt.
 
-    Captions of the data set, those that name the most factors first, taken so that every factor's values come in turn.
+    Captions of the data set, those that name the most factors first, taken so that every factor's values come
+    in turn.
     """
     singles, pairs = count - count // 2, count // 4
     chosen = _spread_captions(table.texts, singles + pairs)
@@ -85,8 +112,22 @@ def grid_plan(table: PictureTable, *, count: int = 36, seed: int = 20_000) -> tu
     return prompts, [seed + k for k in range(len(prompts))]
 
 
+@torch.inference_mode()
+def draw_pictures(G: Generator, encoder: TextEncoder, prompts: list[str], seeds: list[int]) -> Tensor:
+    """Pictures of prompts and seeds in batches, [N, 3, R, R] float32 in [-1, 1] on the CPU."""
+    parts, device = [], G.w_avg.device
+    for at in range(0, len(prompts), _DRAW):
+        z = draw_z(seeds[at : at + _DRAW], G.config.z_dim).to(device)
+        text = encoder(prompts[at : at + _DRAW]).to(device)
+        parts.append(G(z, text)[0].float().clamp(-1, 1).cpu())
+    return torch.cat(parts)
+
+
 def _spread_captions(texts: list[str], count: int, most: int = 2000) -> list[str]:
-    """Up to `count` different captions; greedy: the next is the one whose factor values were shown the least so far."""
+    """Up to `count` different captions.
+
+    Greedy: the next is the one whose factor values were shown the least so far.
+    """
     distinct = list(dict.fromkeys(texts))
     pool = distinct[:: max(1, len(distinct) // most)][:most]
     claims = {text: named_factors(text) for text in pool}

@@ -1,7 +1,9 @@
-"""Checkpoints: `checkpoints/step-<cur_nimg>/`, written aside, then renamed; safetensors for tensors, JSON for the rest.
+"""Checkpoints: `checkpoints/step-<cur_nimg>/`, written aside, then renamed.
 
-A folder of that name is always whole: every file's length and CRC-32 stand in its state.json, which is checked before
-anything is loaded. The last good checkpoint is never touched while a new one is written.
+Safetensors for tensors, JSON for the rest.
+
+A folder of that name is always whole: every file's length and CRC-32 stand in its state.json, which is
+checked before anything is loaded. The last good checkpoint is never touched while a new one is written.
 """
 
 import json
@@ -38,14 +40,19 @@ class Checkpoint:
 
     def tensors(self) -> dict[str, Tensors]:
         """All tensors by part ("G", "opt_G", ...), on the CPU."""
-        return {name.removesuffix(".safetensors"): load((self.folder / name).read_bytes()) for name in self.state["files"]}
+        return {
+            name.removesuffix(".safetensors"): load((self.folder / name).read_bytes())
+            for name in self.state["files"]
+        }
 
 
 def write(run: Path, parts: Mapping[str, Tensors], state: dict) -> Path:
-    """Save `parts` and `state` (JSON, with cur_nimg) as the checkpoint of that image count; returns its folder.
+    """Save `parts` and `state` (JSON, with cur_nimg) as the checkpoint of that image count.
 
-    OSError (disk full, no permission) comes as one sentence; what was half-written is gone then and older checkpoints
-    are as they were.
+    Returns its folder.
+
+    OSError (disk full, no permission) comes as one sentence; what was half-written is gone then and older
+    checkpoints are as they were.
     """
     root = Path(run) / FOLDER
     final = root / f"step-{state['cur_nimg']:09d}"
@@ -54,8 +61,10 @@ def write(run: Path, parts: Mapping[str, Tensors], state: dict) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        files = {f"{name}.safetensors": _write_file(aside / f"{name}.safetensors", save(_plain(tensors)))
-                 for name, tensors in parts.items()}
+        files = {
+            f"{name}.safetensors": _write_file(aside / f"{name}.safetensors", save(_plain(tensors)))
+            for name, tensors in parts.items()
+        }
         text = json.dumps({"schema": SCHEMA, **state, "files": files}, indent=1, allow_nan=False)
         _write_file(aside / _STATE, text.encode())
         _put_in_place(aside, final)
@@ -71,24 +80,35 @@ def list_checkpoints(run: str | Path) -> list[Path]:
 
 
 def read(folder: Path) -> Checkpoint:
-    """The checkpoint in `folder`, after its files' lengths and checksums were compared. Raises WorkbenchError."""
+    """The checkpoint in `folder`, after its files' lengths and checksums were compared.
+
+    Raises WorkbenchError.
+    """
     try:
         state = json.loads((folder / _STATE).read_text())
     except (OSError, ValueError) as error:
-        raise WorkbenchError(f"The checkpoint {folder} cannot be read ({error}): delete this folder and resume.") from error
+        raise WorkbenchError(
+            f"The checkpoint {folder} cannot be read ({error}): delete this folder and resume."
+        ) from error
     if state.get("schema") != SCHEMA:
-        raise WorkbenchError(f"The checkpoint {folder} has schema {state.get('schema')!r}, expected {SCHEMA}: "
-                             "it was written by another version of the workbench.")
+        raise WorkbenchError(
+            f"The checkpoint {folder} has schema {state.get('schema')!r}, expected {SCHEMA}: "
+            "it was written by another version of the workbench."
+        )
     for name, (length, checksum) in state["files"].items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != length or zlib.crc32(path.read_bytes()) != checksum:
-            raise WorkbenchError(f"The checkpoint {folder} is damaged ({name} is missing or changed): delete this folder "
-                                 "and resume; the one before it is used then.")
+            raise WorkbenchError(
+                f"The checkpoint {folder} is damaged ({name} is missing or changed): delete this folder "
+                "and resume; the one before it is used then."
+            )
     return Checkpoint(folder=folder, state=state)
 
 
 def newest(run: str | Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole (None when there is none), and a sentence for each damaged one passed over."""
+    """The newest checkpoint that is whole (None when there is none), and a sentence for each damaged one
+    passed over.
+    """
     complaints = []
     for folder in reversed(list_checkpoints(run)):
         try:
@@ -116,7 +136,10 @@ def best(run: str | Path) -> Checkpoint | None:
 
 
 def prune(run: str | Path, keep: int) -> list[Path]:
-    """Delete all but the `keep` newest and the best by `frechet_ratio`; returns what was deleted. Clears leftovers too."""
+    """Delete all but the `keep` newest and the best by `frechet_ratio`.
+
+    Returns what was deleted. Clears leftovers too.
+    """
     folders = list_checkpoints(run)
     rated = [(ratio, folder) for folder in folders if (ratio := _ratio(folder)) is not None]
     kept = set(folders[-keep:]) | ({min(rated)[1]} if rated else set())
@@ -154,30 +177,43 @@ def load_module(module: nn.Module, tensors: Tensors, name: str) -> None:
         want = list(own[key].shape) if key in own else "nothing"
         found = list(tensors[key].shape) if key in tensors else "nothing"
         if want != found:
-            raise WorkbenchError(f"The checkpoint does not fit this model: {name}.{key} is {found}, expected {want}. "
-                                 "Resume with the version and preset that wrote it, or start in a new folder.")
+            raise WorkbenchError(
+                f"The checkpoint does not fit this model: {name}.{key} is {found}, expected {want}. "
+                "Resume with the version and preset that wrote it, or start in a new folder."
+            )
     module.load_state_dict(tensors)  # copies in place: memory format and device stay the module's
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> Tensors:
     """State of an optimiser as "<parameter>/<field>" -> tensor; names: id(parameter) -> name."""
-    return {f"{names[id(p)]}/{field}": torch.as_tensor(value)
-            for p, fields in optimizer.state.items() for field, value in fields.items()}
+    return {
+        f"{names[id(p)]}/{field}": torch.as_tensor(value)
+        for p, fields in optimizer.state.items()
+        for field, value in fields.items()
+    }
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, names: Mapping[int, str]) -> None:
-    """Put back what `optimizer_tensors` gave; learning rates are the trainer's to set. Raises WorkbenchError."""
+    """Put back what `optimizer_tensors` gave.
+
+    Learning rates are the trainer's to set. Raises WorkbenchError.
+    """
     fields: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         name, _, field = key.rpartition("/")
         fields.setdefault(name, {})[field] = value
     parameters = {names[id(p)]: p for group in optimizer.param_groups for p in group["params"]}
     if stray := sorted(set(fields) - set(parameters)):
-        raise WorkbenchError(f"The checkpoint's optimiser knows {stray[0]}, which this model lacks: "
-                             "resume with the version that wrote it.")
+        raise WorkbenchError(
+            f"The checkpoint's optimiser knows {stray[0]}, which this model lacks: "
+            "resume with the version that wrote it."
+        )
     optimizer.state.clear()
-    on_device = {id(p): bool(group.get("fused") or group.get("capturable"))
-                 for group in optimizer.param_groups for p in group["params"]}
+    on_device = {
+        id(p): bool(group.get("fused") or group.get("capturable"))
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
     for name, saved in fields.items():
         p = parameters[name]
         optimizer.state[p] = {field: _like(value, p, on_device[id(p)]) for field, value in saved.items()}
@@ -185,7 +221,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, names: Ma
 
 def parameter_names(modules: Mapping[str, nn.Module]) -> dict[int, str]:
     """id(parameter) -> "<module>.<name>"."""
-    return {id(p): f"{part}.{name}" for part, module in modules.items() for name, p in module.named_parameters()}
+    return {
+        id(p): f"{part}.{name}" for part, module in modules.items() for name, p in module.named_parameters()
+    }
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
@@ -199,8 +237,11 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def _like(value: Tensor, p: Tensor, on_device: bool) -> Tensor:
-    """A saved field beside its parameter: same device and memory layout. Adam's step count, a scalar, lives on the CPU
-    unless the optimiser is fused or capturable (`on_device`)."""
+    """A saved field beside its parameter: same device and memory layout.
+
+    Adam's step count, a scalar, lives on the CPU unless the optimiser is fused or capturable
+    (`on_device`).
+    """
     if value.shape != p.shape or value.dim() == 0:
         return value.to(p.device, copy=True) if on_device else value.clone()
     return torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -1,7 +1,7 @@
 """Everything that decides how a run goes, as one frozen dataclass that is saved as JSON before step 0.
 
-Progress, intervals and schedules count images (`cur_nimg`: real images shown to D), so that batch size and number of
-processes change none of them.
+Progress, intervals and schedules count images (`cur_nimg`: real images shown to D), so that batch size and
+number of processes change none of them.
 """
 
 import math
@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, fields
 
 from workbench.errors import WorkbenchError
 
-# What `resume="extend"` may change in a run that exists: the budget, the rates and weights, and when things are written.
+# What `resume="extend"` may change in a run that exists: the budget, the rates and weights, and when things
+# are written.
 FIXED = ("preset", "batch_size", "seed")
 
 
@@ -17,15 +18,16 @@ FIXED = ("preset", "batch_size", "seed")
 class TrainConfig:
     """Settings of a run.
 
-    preset: name in `workbench.models.presets`. images: budget, real images shown to D. batch_size: even, over all
-    processes (rows 2k and 2k+1 are a pair under one caption). lr_G, lr_D, betas: Adam. constant_share: share of the
-    budget at the full rate, then cosine down to lr_floor times it. ema_halflife_kimg: thousands of images.
-    r1_every: steps between penalties. adversarial: "nonsaturating" (the paper) or "relativistic" (R3GAN), of D's own
-    outputs. matching_weight, clip_weight, mode_seeking_weight, vision_weight, range_weight: weights of the losses,
-    0 = off. clip_norm: gradients above this multiple of their running norm are scaled down to it.
-    diffaugment: comma-separated policy in front of the vision-aided heads ("" = none). *_every_nimg: images between samples, evaluations (0 = never),
-    checkpoints, log lines. eval_n: pictures of one evaluation. keep_checkpoints: newest ones kept, beside the best.
-    precision: "auto" (probed at start), "bf16" or "fp32".
+    preset: name in `workbench.models.presets`. images: budget, real images shown to D. batch_size: even, over
+    all processes (rows 2k and 2k+1 are a pair under one caption). lr_G, lr_D, betas: Adam. constant_share:
+    share of the budget at the full rate, then cosine down to lr_floor times it. ema_halflife_kimg: thousands
+    of images. r1_every: steps between penalties. adversarial: "nonsaturating" (the paper) or "relativistic"
+    (R3GAN), of D's own outputs. matching_weight, clip_weight, mode_seeking_weight, vision_weight,
+    range_weight: weights of the losses, 0 = off. clip_norm: gradients above this multiple of their running
+    norm are scaled down to it. diffaugment: comma-separated policy in front of the vision-aided heads ("" =
+    none). *_every_nimg: images between samples, evaluations (0 = never), checkpoints, log lines. eval_n:
+    pictures of one evaluation. keep_checkpoints: newest ones kept, beside the best. precision: "auto" (probed
+    at start), "bf16" or "fp32".
     """
 
     preset: str = "shepherd-64"
@@ -60,30 +62,51 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
-        for name in ("images", "batch_size", "r1_every", "log_every_nimg", "sample_every_nimg", "checkpoint_every_nimg",
-                     "keep_checkpoints"):
+        for name in (
+            "images",
+            "batch_size",
+            "r1_every",
+            "log_every_nimg",
+            "sample_every_nimg",
+            "checkpoint_every_nimg",
+            "keep_checkpoints",
+        ):
             _check_int(name, getattr(self, name), 1)
         _check_int("eval_every_nimg", self.eval_every_nimg, 0)
         _check_int("eval_n", self.eval_n, 2)
         _check_int("seed", self.seed, 0)
         if self.batch_size % 2:
-            raise WorkbenchError(f"batch_size is {self.batch_size}: expected an even number, because pictures come in pairs.")
+            raise WorkbenchError(
+                f"batch_size is {self.batch_size}: expected an even number, because pictures come in pairs."
+            )
         for name in ("lr_G", "lr_D", "ema_halflife_kimg", "clip_norm"):
             _check_number(name, getattr(self, name), low=0.0, open_low=True)
-        for name in ("r1_gamma", "matching_weight", "clip_weight", "mode_seeking_weight", "vision_weight",
-                     "range_weight"):
+        for name in (
+            "r1_gamma",
+            "matching_weight",
+            "clip_weight",
+            "mode_seeking_weight",
+            "vision_weight",
+            "range_weight",
+        ):
             _check_number(name, getattr(self, name), low=0.0)
         for name in ("constant_share", "lr_floor"):
             _check_number(name, getattr(self, name), low=0.0, high=1.0)
         if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
-            raise WorkbenchError(f"betas are {self.betas}: expected two numbers from 0 to below 1, for example (0.0, 0.99).")
+            raise WorkbenchError(
+                f"betas are {self.betas}: expected two numbers from 0 to below 1, for example (0.0, 0.99)."
+            )
         if self.adversarial not in ("nonsaturating", "relativistic"):
-            raise WorkbenchError(f"adversarial is {self.adversarial!r}: expected nonsaturating or relativistic.")
+            raise WorkbenchError(
+                f"adversarial is {self.adversarial!r}: expected nonsaturating or relativistic."
+            )
         if self.precision not in ("auto", "bf16", "fp32"):
             raise WorkbenchError(f"precision is {self.precision!r}: expected auto, bf16 or fp32.")
 
     def lr_scale(self, cur_nimg: int) -> float:
-        """Learning rate at `cur_nimg` as a share of the full one: 1 for `constant_share` of the budget, then cosine."""
+        """Learning rate at `cur_nimg` as a share of the full one: 1 for `constant_share` of the budget,
+        then cosine.
+        """
         start = self.constant_share * self.images
         if cur_nimg <= start:
             return 1.0
@@ -92,7 +115,9 @@ class TrainConfig:
 
     def to_json(self) -> dict:
         """Plain values; `from_json` reads them back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, data: dict) -> "TrainConfig":
@@ -100,7 +125,8 @@ class TrainConfig:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise WorkbenchError(
-                f"The training settings hold {unknown[0]!r}, which is not known here: expected some of {', '.join(sorted(known))}."
+                f"The training settings hold {unknown[0]!r}, which is not known here: expected some of "
+                f"{', '.join(sorted(known))}."
             )
         return cls(**data)
 
@@ -124,7 +150,9 @@ def crossed(every: int, before: int, now: int) -> bool:
 
 
 def sample_due(every: int, before: int, now: int) -> bool:
-    """Whether a grid is due: every `every` images, four times as often for the first four intervals, where most happens."""
+    """Whether a grid is due: every `every` images, four times as often for the first four intervals, where
+    most happens.
+    """
     dense = max(1, every // 4)
     return crossed(dense if now <= 4 * every else every, before, now)
 
@@ -134,8 +162,14 @@ def _check_int(name: str, value: object, low: int) -> None:
         raise WorkbenchError(f"{name} is {value!r}: expected a whole number of at least {low}.")
 
 
-def _check_number(name: str, value: object, *, low: float, high: float = math.inf, open_low: bool = False) -> None:
+def _check_number(
+    name: str, value: object, *, low: float, high: float = math.inf, open_low: bool = False
+) -> None:
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not good or value < low or value > high or (open_low and value == low):
-        bounds = f"above {low:g}" if open_low else f"from {low:g}" + (f" to {high:g}" if math.isfinite(high) else " on")
+        bounds = (
+            f"above {low:g}"
+            if open_low
+            else f"from {low:g}" + (f" to {high:g}" if math.isfinite(high) else " on")
+        )
         raise WorkbenchError(f"{name} is {value!r}: expected a number {bounds}.")

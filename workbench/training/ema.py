@@ -14,8 +14,8 @@ from workbench.errors import WorkbenchError
 def ema_beta(batch_size: int, cur_nimg: int, halflife_kimg: float, *, ramp_up: float = 0.05) -> float:
     """How much of the old average one step keeps: 0.5 ** (batch_size / h), h images = the half-life.
 
-    h = min(halflife_kimg * 1000, ramp_up * cur_nimg): the average of a young run does not drag its random start along
-    (StyleGAN2-ADA's ramp-up). 0 at cur_nimg = 0: the average is then the model itself.
+    h = min(halflife_kimg * 1000, ramp_up * cur_nimg): the average of a young run does not drag its random
+    start along (StyleGAN2-ADA's ramp-up). 0 at cur_nimg = 0: the average is then the model itself.
     """
     if halflife_kimg <= 0:
         raise WorkbenchError(f"ema_halflife_kimg is {halflife_kimg}: expected above 0, thousands of images.")
@@ -32,7 +32,10 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, beta: float) -> None:
-        """average <- beta * average + (1 - beta) * model for parameters; buffers (w_avg among them) are copied."""
+        """average <- beta * average + (1 - beta) * model for parameters.
+
+        Buffers (w_avg among them) are copied.
+        """
         averages, values = self._pairs(model)
         if values and values[0].dtype != torch.float32:
             values = [value.float() for value in values]
@@ -43,5 +46,7 @@ class EMA:
     def _pairs(self, model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         averages, values = list(self.model.parameters()), [value.detach() for value in model.parameters()]
         if [tuple(a.shape) for a in averages] != [tuple(v.shape) for v in values]:
-            raise WorkbenchError("The model to average has other parameters than the average: build both from one config.")
+            raise WorkbenchError(
+                "The model to average has other parameters than the average: build both from one config."
+            )
         return averages, values

@@ -17,12 +17,15 @@ _STRIP = 26  # pixels under the grid
 _FEWEST = 8
 
 
-def write_gif(run: str | Path, out: str | Path | None = None, *, columns: int = GRID_CELLS, seconds: float = 10.0) -> Path:
+def write_gif(
+    run: str | Path, out: str | Path | None = None, *, columns: int = GRID_CELLS, seconds: float = 10.0
+) -> Path:
     """Make `training.gif` in the run folder (or `out`) from samples/grid_*.png; returns its path.
 
-    columns: how many of the grid's columns, and as many rows, are shown (an even number, so that pairs stay whole).
-    seconds: length of the film before its last frame is held. Frames lie densely at the start, where most happens; as
-    many are taken as fit into 3 MB. Raises WorkbenchError when there are no grids, or `out` exists.
+    columns: how many of the grid's columns, and as many rows, are shown (an even number, so that pairs stay
+    whole). seconds: length of the film before its last frame is held. Frames lie densely at the start, where
+    most happens; as many are taken as fit into 3 MB. Raises WorkbenchError when there are no grids, or `out`
+    exists.
     """
     run = Path(run)
     if columns not in range(2, GRID_CELLS + 1, 2):
@@ -33,7 +36,9 @@ def write_gif(run: str | Path, out: str | Path | None = None, *, columns: int = 
         raise WorkbenchError(f"{out} is already there and is not overwritten: choose another name.")
     grids = find_grids(run)
     if not grids:
-        raise WorkbenchError(f"There are no grids (samples/grid_*.png) in {run}: give the folder of a run that has sampled.")
+        raise WorkbenchError(
+            f"There are no grids (samples/grid_*.png) in {run}: give the folder of a run that has sampled."
+        )
     target, final = Path(out or run / NAME), max(grids)
     wanted = min(len(grids), max(_FEWEST, round(seconds * 8)))
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,7 +64,10 @@ def find_grids(run: str | Path) -> dict[int, Path]:
 
 
 def dense_at_first(counts: list[int], wanted: int) -> list[int]:
-    """`wanted` of the sorted image counts, first and last among them; steps grow with the square of the place."""
+    """`wanted` of the sorted image counts, first and last among them.
+
+    Steps grow with the square of the place.
+    """
     if wanted >= len(counts):
         return counts
     first, last = counts[0], counts[-1]
@@ -91,7 +99,10 @@ def _frame(path: Path, cur_nimg: int, final: int, columns: int) -> Image.Image:
 
 
 def _cut(sheet: Image.Image, columns: int) -> Image.Image:
-    """The first `columns` columns; half of the rows from the single pictures above, half from the pairs below."""
+    """The first `columns` columns.
+
+    Half of the rows from the single pictures above, half from the pairs below.
+    """
     cell, half = sheet.width // GRID_CELLS, columns // 2
     width = columns * cell
     small = Image.new("RGB", (width, columns * cell))

@@ -1,7 +1,7 @@
 """history.jsonl: one JSON object a line for everything that a run has to tell.
 
-Kinds: "step" (losses and statistics, means since the line before), "sample" (a grid was written), "eval" (measured by the
-judge), "event" (something to know, in words). Each line has `kind` and `cur_nimg`.
+Kinds: "step" (losses and statistics, means since the line before), "sample" (a grid was written), "eval"
+(measured by the judge), "event" (something to know, in words). Each line has `kind` and `cur_nimg`.
 """
 
 import json
@@ -13,12 +13,16 @@ from workbench.errors import WorkbenchError
 from workbench.images import clear_os_error
 
 NAME = "history.jsonl"
-# Fields that hold wall-clock measurements: the only ones that differ between a run and the same run interrupted.
+# Fields that hold wall-clock measurements: the only ones that differ between a run and the same run
+# interrupted.
 TIMES = ("seconds", "images_per_s")
 
 
 class History:
-    """Appends lines, each flushed; survives a full disk: lines that could not be written wait and are tried again."""
+    """Appends lines, each flushed.
+
+    Survives a full disk: lines that could not be written wait and are tried again.
+    """
 
     def __init__(self, run: Path) -> None:
         self.path = Path(run) / NAME
@@ -37,7 +41,10 @@ class History:
         return True
 
     def flush(self) -> None:
-        """Write what waits. A refusal leaves the file as it was, whole lines only, and raises OSError in one sentence."""
+        """Write what waits.
+
+        A refusal leaves the file as it was, whole lines only, and raises OSError in one sentence.
+        """
         if not self.waiting:
             return
         data = b"".join(self.waiting)
@@ -61,7 +68,8 @@ class History:
         """Drop everything after byte `size`."""
         if size > self._size:
             raise WorkbenchError(
-                f"{self.path} holds {self._size} bytes, and the checkpoint was written at {size}: the file was cut or replaced. "
+                f"{self.path} holds {self._size} bytes, and the checkpoint was written at {size}: the file "
+                "was cut or replaced. "
                 "Restore it, or start in a new folder."
             )
         if self._size > size:
@@ -73,13 +81,15 @@ class History:
 def read_history(run: str | Path, kind: str | None = None, *, undone: bool = False) -> list[dict]:
     """The lines of a run (or of a history.jsonl), oldest first; a torn last line is left out.
 
-    kind: only lines of this kind. undone: False leaves out the lines that a rollback took back (events always stay), so
-    that `cur_nimg` never falls.
+    kind: only lines of this kind. undone: False leaves out the lines that a rollback took back (events always
+    stay), so that `cur_nimg` never falls.
     """
     path = Path(run)
     path = path / NAME if path.is_dir() else path
     if not path.is_file():
-        raise WorkbenchError(f"There is no {NAME} in {run}: give the folder of a run, as `workbench train --out` made it.")
+        raise WorkbenchError(
+            f"There is no {NAME} in {run}: give the folder of a run, as `workbench train --out` made it."
+        )
     lines: list[dict] = []
     texts = path.read_text(encoding="utf-8").split("\n")
     for number, text in enumerate(texts, start=1):
@@ -90,9 +100,13 @@ def read_history(run: str | Path, kind: str | None = None, *, undone: bool = Fal
         except json.JSONDecodeError as error:
             if number == len(texts):  # no newline at its end: the writer was stopped inside this line
                 continue
-            raise WorkbenchError(f"Line {number} of {path} is no JSON ({error.msg}): the file is damaged.") from error
+            raise WorkbenchError(
+                f"Line {number} of {path} is no JSON ({error.msg}): the file is damaged."
+            ) from error
         if line.get("event") == "rollback" and not undone:
-            lines = [old for old in lines if old["kind"] == "event" or old["cur_nimg"] <= line["back_to_nimg"]]
+            lines = [
+                old for old in lines if old["kind"] == "event" or old["cur_nimg"] <= line["back_to_nimg"]
+            ]
         lines.append(line)
     return [line for line in lines if kind is None or line["kind"] == kind]
 

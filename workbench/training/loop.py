@@ -1,4 +1,4 @@
-"""Parts of the training loop that know nothing of networks: signals, randomness, statistics, shared gradients."""
+"""Parts of the training loop that know nothing of networks: signals, statistics, shared gradients, words."""
 
 import contextlib
 import math
@@ -6,13 +6,17 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 
 class Diverged(Exception):
-    """Training left the rails; the trainer goes back to a good checkpoint. to_best: to the best instead of the newest."""
+    """Training left the rails.
+
+    The trainer goes back to a good checkpoint. to_best: to the best instead of the newest.
+    """
 
     def __init__(self, text: str, *, to_best: bool = False) -> None:
         super().__init__(text)
@@ -21,7 +25,10 @@ class Diverged(Exception):
 
 @contextlib.contextmanager
 def signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event; a second SIGINT interrupts at once. Nothing outside of the main thread."""
+    """SIGINT and SIGTERM set the event.
+
+    A second SIGINT interrupts at once. Nothing outside of the main thread.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -31,7 +38,11 @@ def signals() -> Iterator[threading.Event]:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
-        print("\nFinishing this step, then saving. Press Ctrl-C again to leave at once.", file=sys.stderr, flush=True)
+        print(
+            "\nFinishing this step, then saving. Press Ctrl-C again to leave at once.",
+            file=sys.stderr,
+            flush=True,
+        )
 
     before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -49,15 +60,30 @@ def own_randomness() -> Iterator[None]:
         yield
 
 
+def last_words(reason: str, cur_nimg: int, images: int, model: Path, prompt: str) -> str:
+    """What is said at the end of a call, with the next command."""
+    if reason == "done":
+        return (
+            f"Done: {cur_nimg} images. The model is in {model}; next: "
+            f'workbench sample --model {model} --prompt "{prompt}"'
+        )
+    return (
+        f"{'Stopped' if reason == 'stopped' else 'Paused'} at {cur_nimg} of {images} images and saved. "
+        f"The same command goes on from here; the model so far is in {model}."
+    )
+
+
 class Statistics:
     """Means of named 0-d tensors between two log lines, without a synchronisation in between.
 
-    Kept as [sum, count] of float64, added one by one in order: where a checkpoint falls between changes no bit.
-    Values that are not finite are left out of the means; "finite" is kept as a flag a step.
+    Kept as [sum, count] of float64, added one by one in order: where a checkpoint falls between changes no
+    bit. Values that are not finite are left out of the means; "finite" is kept as a flag a step.
     """
 
     def __init__(self, saved: dict | None = None) -> None:
-        self._sums: dict[str, list] = {name: list(pair) for name, pair in saved["sums"].items()} if saved else {}
+        self._sums: dict[str, list] = (
+            {name: list(pair) for name, pair in saved["sums"].items()} if saved else {}
+        )
         self._flags: list[bool] = list(saved["flags"]) if saved else []
         self._waiting: list[dict[str, Tensor]] = []
 
@@ -82,7 +108,9 @@ class Statistics:
         self._waiting = []
         if not rows:
             return
-        values = torch.stack([torch.as_tensor(value).detach().double().reshape(()) for _, value in rows]).tolist()
+        values = torch.stack(
+            [torch.as_tensor(value).detach().double().reshape(()) for _, value in rows]
+        ).tolist()
         for (name, _), value in zip(rows, values, strict=True):
             if name == "finite":
                 self._flags.append(bool(value))
@@ -94,14 +122,16 @@ class Statistics:
 def share_gradients(accelerator, *optimizers: torch.optim.Optimizer) -> None:
     """Average gradients over processes just before each optimiser step; nothing where there is one process.
 
-    Not by DistributedDataParallel: its hooks count one backward to one forward, which a penalty's second-order
-    gradient and D's two passes in one step break.
+    Not by DistributedDataParallel: its hooks count one backward to one forward, which a penalty's second-
+    order gradient and D's two passes in one step break.
     """
     if accelerator.num_processes == 1:
         return
 
     def average(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
         flat = accelerator.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduction="mean")
         for gradient, value in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(value.view(gradient.shape))

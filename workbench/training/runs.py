@@ -1,6 +1,7 @@
 """The run folder: whose it is, what it was started with, and that only one process writes to it.
 
-config.json holds settings, networks, data set, grid prompts, machine and versions; it is written before step 0.
+config.json holds settings, networks, data set, grid prompts, machine and versions; it is written before step
+0.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import os
 import platform
 import zlib
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -30,13 +31,16 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make the folder if need be and keep other trainers out of it. The lock goes with the process, however it ends."""
+    """Make the folder if need be and keep other trainers out of it.
+
+    The lock goes with the process, however it ends.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise clear_os_error(error, folder) from error
     try:
-        handle = open(folder / _LOCK, "a")
+        handle = open(folder / _LOCK, "a")  # noqa: SIM115
     except OSError as error:
         raise clear_os_error(error, folder / _LOCK) from error
     with handle:
@@ -46,7 +50,9 @@ def held(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise WorkbenchError(f"Another training is writing to {folder}: wait until it ends, or choose another folder.") from None
+                raise WorkbenchError(
+                    f"Another training is writing to {folder}: wait until it ends, or choose another folder."
+                ) from None
         yield
 
 
@@ -54,64 +60,106 @@ def read_run(folder: str | Path) -> dict:
     """config.json of a run. Raises WorkbenchError where there is none, or one of another kind or version."""
     path = Path(folder) / CONFIG
     if not path.is_file():
-        raise WorkbenchError(f"{folder} is no run folder: it has no {CONFIG}. Give the folder named at `workbench train --out`.")
+        raise WorkbenchError(
+            f"{folder} is no run folder: it has no {CONFIG}. Give the folder named at `workbench train "
+            "--out`."
+        )
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WorkbenchError(f"{path} cannot be read ({error}): restore it or start in a new folder.") from error
+        raise WorkbenchError(
+            f"{path} cannot be read ({error}): restore it or start in a new folder."
+        ) from error
     if not isinstance(facts, dict) or facts.get("kind") != KIND or facts.get("schema") != SCHEMA:
         found = (facts.get("kind"), facts.get("schema")) if isinstance(facts, dict) else type(facts).__name__
-        raise WorkbenchError(f"{path} is {found}, expected ({KIND!r}, {SCHEMA}): it belongs to something else. Choose another folder.")
+        raise WorkbenchError(
+            f"{path} is {found}, expected ({KIND!r}, {SCHEMA}): it belongs to something else. Choose "
+            "another folder."
+        )
     return facts
 
 
 def check_free(folder: Path, resume: str) -> dict | None:
-    """The facts of the run that is there, None for a fresh folder; refuses foreign files and an unwanted run."""
+    """The facts of the run that is there, None for a fresh folder.
+
+    Refuses foreign files and an unwanted run.
+    """
     if resume not in ("auto", "never", "extend"):
         raise WorkbenchError(f"resume is {resume!r}: expected auto, never or extend.")
     if not folder.exists() or not (entries := sorted(p.name for p in folder.iterdir() if p.name != _LOCK)):
         if resume == "extend":
-            raise WorkbenchError(f"There is no run in {folder} to extend: check the path, or leave resume at auto.")
+            raise WorkbenchError(
+                f"There is no run in {folder} to extend: check the path, or leave resume at auto."
+            )
         return None
     if CONFIG not in entries:
-        raise WorkbenchError(f"{folder} holds other files ({entries[0]}, …) and no run: choose a new or empty folder.")
+        raise WorkbenchError(
+            f"{folder} holds other files ({entries[0]}, …) and no run: choose a new or empty folder."
+        )
     facts = read_run(folder)
     if resume == "never":
-        raise WorkbenchError(f"{folder} already holds a run, and it was not to be resumed: choose a new folder, or resume it.")
+        raise WorkbenchError(
+            f"{folder} already holds a run, and it was not to be resumed: choose a new folder, or resume it."
+        )
     return facts
 
 
 def check_same(folder: Path, old: dict, new: dict, resume: str) -> dict[str, tuple[object, object]]:
     """Compare a run's facts with what is asked for now; returns the settings that "extend" changes.
 
-    Raises WorkbenchError that names what differs: with "auto" any setting, always data, networks and FIXED settings.
+    Raises WorkbenchError that names what differs: with "auto" any setting, always data, networks and FIXED
+    settings.
     """
     changes = differences(TrainConfig.from_json(old["config"]), TrainConfig.from_json(new["config"]))
-    parts = [name for name in ("generator", "discriminator", "vision_aided", "data", "clip")
-             if json.loads(json.dumps(old.get(name))) != json.loads(json.dumps(new.get(name)))]
+    parts = [
+        name
+        for name in ("generator", "discriminator", "vision_aided", "data", "clip")
+        if json.loads(json.dumps(old.get(name))) != json.loads(json.dumps(new.get(name)))
+    ]
     refused = {k: v for k, v in changes.items() if resume != "extend" or k in FIXED}
     if refused or parts:
         said = [f"{name} {was!r}, now {now!r}" for name, (was, now) in refused.items()]
-        said += [f"the {name} ({_short(old.get(name))}, now {_short(new.get(name))})" if name in ("data", "clip")
-                 else f"the {name} of the preset" for name in parts]
-        extend = "" if parts or set(refused) & set(FIXED) else ", or go on with the new settings by resume=extend"
-        raise WorkbenchError(f"{folder} holds a run with other settings: {'; '.join(said)}. Choose another folder, "
-                             f"give the same settings{extend}.")
+        said += [
+            f"the {name} ({_short(old.get(name))}, now {_short(new.get(name))})"
+            if name in ("data", "clip")
+            else f"the {name} of the preset"
+            for name in parts
+        ]
+        extend = (
+            "" if parts or set(refused) & set(FIXED) else ", or go on with the new settings by resume=extend"
+        )
+        raise WorkbenchError(
+            f"{folder} holds a run with other settings: {'; '.join(said)}. Choose another folder, "
+            f"give the same settings{extend}."
+        )
     return changes
 
 
-def describe(config: TrainConfig, preset: Preset, *, data: dict, clip: str, machine: Machine, grid: dict) -> dict:
+def describe(
+    config: TrainConfig, preset: Preset, *, data: dict, clip: str, machine: Machine, grid: dict
+) -> dict:
     """All facts of a new run for config.json."""
     return {
-        "schema": SCHEMA, "kind": KIND, "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "schema": SCHEMA,
+        "kind": KIND,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.to_json(),
-        "generator": preset.generator.to_json(), "discriminator": preset.discriminator.to_json(),
+        "generator": preset.generator.to_json(),
+        "discriminator": preset.discriminator.to_json(),
         "vision_aided": preset.vision_aided.to_json() if preset.vision_aided else None,
-        "data": data, "clip": clip, "grid": grid,
-        "machine": {"device": machine.device, "precision": machine.precision, "cpu": machine.cpu, "cores": machine.cores,
-                    "gpu": machine.gpu, "reason": machine.reason},
+        "data": data,
+        "clip": clip,
+        "grid": grid,
+        "machine": {
+            "device": machine.device,
+            "precision": machine.precision,
+            "cpu": machine.cpu,
+            "cores": machine.cores,
+            "gpu": machine.gpu,
+            "reason": machine.reason,
+        },
         "versions": {"python": platform.python_version(), **library_versions(), "torch": torch.__version__},
-    }  # fmt: skip
+    }
 
 
 def write_facts(folder: Path, facts: dict) -> None:
@@ -121,10 +169,16 @@ def write_facts(folder: Path, facts: dict) -> None:
 
 
 def fingerprint(table: PictureTable) -> dict:
-    """What tells one data set from another, whatever its path: count, size, CRC-32 of captions and of pixels."""
+    """What tells one data set from another, whatever its path: count, size, CRC-32 of captions and of
+    pixels.
+    """
     pixels = table.images.permute(0, 2, 3, 1).contiguous().numpy()
-    return {"count": len(table), "resolution": table.images.shape[-1],
-            "captions": zlib.crc32("\n".join(table.texts).encode()), "pixels": zlib.crc32(pixels.data)}
+    return {
+        "count": len(table),
+        "resolution": table.images.shape[-1],
+        "captions": zlib.crc32("\n".join(table.texts).encode()),
+        "pixels": zlib.crc32(pixels.data),
+    }
 
 
 def _short(facts: object) -> str:
