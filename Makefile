@@ -77,7 +77,7 @@ app: $(APP_READY)
 	@exec $(RUN) app --host $(HOST) --port $(PORT)
 
 lab: $(APP_READY)
-	@exec $(PY) -m jupyterlab --notebook-dir=notebooks --ip=$(HOST) --LabApp.collaborative=False
+	@exec $(PY) -m jupyterlab --notebook-dir=notebooks --ip=$(HOST)
 
 test: $(DEV_READY)
 	@if ! $(PY) -c 'import sys; from workbench.doctor import find_chromium; sys.exit(find_chromium() is None)'; then
@@ -86,7 +86,7 @@ test: $(DEV_READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
-	$(PY) -m pytest --nbval-lax --nbval-current-env tests notebooks
+	$(PY) -m pytest --nbval-lax --nbval-current-env tests $(wildcard notebooks)
 
 test-long: $(DEV_READY)
 	@$(PY) -m pytest -m long tests
