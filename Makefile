@@ -30,7 +30,7 @@ RUN := $(PY) -m workbench.cli
 key:
 	@echo $(KEY)
 
-.PHONY: help key app lab test test-long demo-models constraints clean
+.PHONY: help key app lab test test-long demo-models readme constraints clean
 
 help:
 	@sed -n '2,/^$$/p' Makefile | sed 's/^#//; s/^ //'
@@ -109,6 +109,10 @@ demo-models: $(APP_READY)
 	$(RUN) evaluate faithfulness --model $(DEMO)/shepherd-64/model --judge $(DEMO)/judge --device $(DEVICE) --json \
 	  | tee $(DEMO)/faithfulness.json
 	echo "The models are in $(DEMO). Look at them: $(RUN) app --model $(DEMO)/shepherd-64/model"
+
+# The table of figures in README, from assets/reports/figures.json.
+readme: $(APP_READY)
+	@$(PY) -c 'from pathlib import Path; from workbench.evaluation.figures import update_text; update_text(Path("README.md"))'
 
 constraints: $(DEV_READY)
 	@$(PY) -m pip install -q --no-compile -c constraints.txt -e '.[dev,flux,cluster]'
