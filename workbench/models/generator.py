@@ -82,16 +82,23 @@ class SynthesisBlock(nn.Module):
 
     x [N, C_in, S or S/2, .] -> [N, C, S, S]. With `up`, the first convolution works at the small size and the
     resampling follows it, as StyleGAN2's up-convolution does (same cost, no transposed kernel).
+    The first block has no residual path: what it gets is the learned constant, the same for every z and prompt, and an
+    identity around the convolutions would carry that one layout to all pictures (it did, for 13,000 images).
     """
 
-    def __init__(self, config: GeneratorConfig, size: int, in_channels: int, *, up: bool):
+    def __init__(
+        self, config: GeneratorConfig, size: int, in_channels: int, *, up: bool, first: bool = False
+    ):
         super().__init__()
         c, k, w_dim = config.channels[size], config.kernels[size], config.w_dim
-        self.up = up
+        self.up, self.first = up, first
         self.conv0 = AdaptiveConv2d(in_channels, c, 3, w_dim=w_dim, kernels=k, gain=LEAKY_GAIN)
-        self.conv1 = AdaptiveConv2d(c, c, 3, w_dim=w_dim, kernels=k, gain=LEAKY_GAIN * CONV_GAIN)
+        self.conv1 = AdaptiveConv2d(
+            c, c, 3, w_dim=w_dim, kernels=k, gain=LEAKY_GAIN * (1.0 if first else CONV_GAIN)
+        )
         self.bias0, self.bias1 = nn.Parameter(torch.zeros(c)), nn.Parameter(torch.zeros(c))
-        self.skip = EqualConv2d(in_channels, c, 1, bias=False) if in_channels != c else nn.Identity()
+        needs_skip = in_channels != c and not first
+        self.skip = EqualConv2d(in_channels, c, 1, bias=False) if needs_skip else nn.Identity()
         self.attention = nn.ModuleList(
             SelfAttention(c, w_dim=w_dim, mlp_ratio=config.mlp_ratio)
             for _ in range(config.attention.get(size, 0))
@@ -112,7 +119,7 @@ class SynthesisBlock(nn.Module):
             h, x = upsample(h), upsample(x)
         h = leaky(h + self.bias0.to(h.dtype).view(1, -1, 1, 1))
         h = leaky(self.conv1(h, ws[:, 1]) + self.bias1.to(h.dtype).view(1, -1, 1, 1))
-        x = x + h
+        x = h if self.first else x + h
         for i, attention in enumerate(self.attention):
             x = attention(x, ws[:, 2 + i])
         for cross in self.cross:
@@ -141,7 +148,11 @@ class Generator(nn.Module):
         for size in config.sizes:
             stack = nn.ModuleList()
             for i in range(config.blocks[size]):
-                stack.append(SynthesisBlock(config, size, in_channels, up=i == 0 and size > 4))
+                stack.append(
+                    SynthesisBlock(
+                        config, size, in_channels, up=i == 0 and size > 4, first=i == 0 and size == 4
+                    )
+                )
                 in_channels = config.channels[size]
             self.blocks[str(size)] = stack
             self.to_rgb[str(size)] = AdaptiveConv2d(
