@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIPTextCfg
 from open_clip.transformer import QuickGELU, TextTransformer, text_global_pool
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
@@ -22,7 +21,6 @@ from workbench.models.clip_io import (
     Clip,
     build_clip,
     check_folder,
-    compact_state,
     load_clip,
     load_strict,
     read_json,
@@ -30,6 +28,7 @@ from workbench.models.clip_io import (
     save_clip,
     write_folder,
     write_json,
+    write_tensors,
 )
 from workbench.models.tokens import Tokenizer, tokenizer_from_json
 
@@ -177,7 +176,7 @@ class TextEncoder(nn.Module):
         """Write the text tower alone: config.json, model.safetensors (fp16 where exact), vocabulary.json."""
 
         def write(path: Path) -> None:
-            save_file(compact_state(self.tower.state_dict()), path / "model.safetensors")
+            write_tensors(path / "model.safetensors", self.tower.state_dict())
             write_json(path / "vocabulary.json", self.tokenizer.to_json())
             write_json(path / "config.json", {"schema": SCHEMA, "kind": "text-encoder", **self.config})
 

@@ -201,7 +201,8 @@ def tokenizer_from_json(facts: dict) -> Tokenizer:
     if facts.get("schema") != 1 or facts.get("kind") not in ("open-clip-bpe", "compact-bpe"):
         raise WorkbenchError(
             f"vocabulary.json has schema {facts.get('schema')!r} and kind {facts.get('kind')!r}: expected "
-            "schema 1 and kind 'compact-bpe' or 'open-clip-bpe'. Update the workbench, or get the model folder again."
+            "schema 1 and kind 'compact-bpe' or 'open-clip-bpe'. Update the workbench, or get the model "
+            "folder again."
         )
     try:
         if facts["kind"] == "open-clip-bpe":

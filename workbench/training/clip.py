@@ -271,6 +271,10 @@ class ClipTrainer:
         self.optimizer.load_state_dict(
             {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
+        # The fused AdamW walks parameter and moments in memory order, so they need the same layout.
+        for parameter, state in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.empty_like(parameter).copy_(state[name])
         self.step = int(facts["step"])
 
 
