@@ -22,6 +22,11 @@ def test_links_to_files_lead_somewhere():
 
 
 def test_no_number_is_typed_into_the_prose():
-    prose = re.sub(r"<!-- figures: begin -->.*<!-- figures: end -->|```.*?```|\]\([^)]*\)|`[^`]*`", "", README, flags=re.DOTALL)
+    prose = re.sub(
+        r"<!-- figures: begin -->.*<!-- figures: end -->|```.*?```|\]\([^)]*\)|`[^`]*`",
+        "",
+        README,
+        flags=re.DOTALL,
+    )
     measured = re.findall(r"\d+(?:\.\d+)? ?(?:%|ms|s\b|images/s|MiB|times)", prose)
     assert measured == []

@@ -15,8 +15,12 @@ def pyramid(n=4):
 
 def test_the_papers_network_makes_fifteen_predictions():
     config = DiscriminatorConfig(
-        resolution=64, channels=dict.fromkeys((64, 32, 16, 8, 4), 32), entries=(64, 32, 16, 8, 4), exits=(32, 16, 8, 4, 1), attention={}
-    )  # fmt: skip
+        resolution=64,
+        channels=dict.fromkeys((64, 32, 16, 8, 4), 32),
+        entries=(64, 32, 16, 8, 4),
+        exits=(32, 16, 8, 4, 1),
+        attention={},
+    )
     assert len(config.predictions) == 15
     logits = Discriminator(config)(
         box_pyramid(torch.randn(2, 3, 64, 64), config.entries), torch.randn(2, 128)

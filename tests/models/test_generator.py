@@ -112,7 +112,9 @@ def test_unknown_preset_names_those_there_are():
 
 
 def test_no_layout_is_common_to_all_pictures():
-    """Pictures of different z and captions correlate little over space: nothing carries the constant past the styles."""
+    """Pictures of different z and captions correlate little over space: nothing carries the constant past the
+    styles.
+    """
     G = Generator(generator_config())
     text = features(7)
     x = G(torch.randn(7, 8), text)[0].mean(1).flatten(1)

@@ -13,33 +13,33 @@ TEXT_DIM = 16
 def generator_config(**changes) -> GeneratorConfig:
     """G at 16 px with every kind of part: bank, self- and cross-attention."""
     sizes = (4, 8, 16)
-    settings = dict(
-        resolution=16,
-        channels=dict.fromkeys(sizes, 32),
-        kernels={4: 1, 8: 2, 16: 3},
-        blocks={4: 1, 8: 2, 16: 1},
-        attention={8: 1},
-        cross_attention={8: 1},
-        z_dim=8,
-        w_dim=24,
-        text_dim=TEXT_DIM,
-        text_layers=2,
-    )
+    settings = {
+        "resolution": 16,
+        "channels": dict.fromkeys(sizes, 32),
+        "kernels": {4: 1, 8: 2, 16: 3},
+        "blocks": {4: 1, 8: 2, 16: 1},
+        "attention": {8: 1},
+        "cross_attention": {8: 1},
+        "z_dim": 8,
+        "w_dim": 24,
+        "text_dim": TEXT_DIM,
+        "text_layers": 2,
+    }
     return GeneratorConfig(**{**settings, **changes})
 
 
 def discriminator_config(**changes) -> DiscriminatorConfig:
     """D at 16 px with the paper's full set of entries and exits for that size: 3 * 4 / 2 = 6 predictions."""
-    settings = dict(
-        resolution=16,
-        channels=dict.fromkeys((16, 8, 4), 32),
-        entries=(16, 8, 4),
-        exits=(8, 4, 1),
-        attention={8: 1},
-        text_dim=TEXT_DIM,
-        head_layers=4,
-        group=2,
-    )
+    settings = {
+        "resolution": 16,
+        "channels": dict.fromkeys((16, 8, 4), 32),
+        "entries": (16, 8, 4),
+        "exits": (8, 4, 1),
+        "attention": {8: 1},
+        "text_dim": TEXT_DIM,
+        "head_layers": 4,
+        "group": 2,
+    }
     return DiscriminatorConfig(**{**settings, **changes})
 
 

@@ -57,7 +57,8 @@ def test_a_gradient_reaches_every_parameter(players, batch, config, monkeypatch)
         return clip(guard, name, parameters, multiple)
 
     monkeypatch.setattr(steps.NormGuard, "clip", record)
-    # logits start where hinge and softplus both have slope; a second step reaches what a zero bias hid in the first
+    # logits start where hinge and softplus both have slope; a second step reaches what a zero bias hid in the
+    # first
     for step in range(2):
         steps.train_step(players, batch, cur_nimg=0, step=step, config=config)
     names_G = [n for n, _ in players.G.named_parameters()]

@@ -248,7 +248,9 @@ def table(path: Path | None = None) -> Table:
 
 
 def markdown(path: Path | None = None) -> str:
-    """The declared figures as a Markdown table, for texts: what is quoted there is this, made anew, never typed."""
+    """The declared figures as a Markdown table, for texts: what is quoted there is this, made anew, never
+    typed.
+    """
     entries = read(path)
     lines = ["| figure | goal | measured | on |", "|---|---|---|---|"]
     for id, goal in GOALS.items():
@@ -259,11 +261,15 @@ def markdown(path: Path | None = None) -> str:
 
 
 def update_text(text_path: Path, *, path: Path | None = None) -> None:
-    """Put the table of `markdown` between the figure marks of a Markdown file. Raises WorkbenchError without marks."""
+    """Put the table of `markdown` between the figure marks of a Markdown file. Raises WorkbenchError without
+    marks.
+    """
     begin, end = "<!-- figures: begin -->\n", "<!-- figures: end -->"
     text = text_path.read_text()
     if begin not in text or end not in text:
-        raise WorkbenchError(f"{text_path} has no figure marks: expected the lines {begin.strip()} and {end}.")
+        raise WorkbenchError(
+            f"{text_path} has no figure marks: expected the lines {begin.strip()} and {end}."
+        )
     head, rest = text.split(begin, 1)
     text_path.write_text(head + begin + markdown(path) + "\n" + end + rest.split(end, 1)[1])
 

@@ -1,7 +1,7 @@
 """Attention of G, D and the text encoder T: L2 self-attention, cross-attention, transformer blocks.
 
-Letters: N pictures, L tokens, h heads, d features a head. Every path here has a double backward (gradient penalties
-need it): plain matrix products and softmax, no fused kernel.
+Letters: N pictures, L tokens, h heads, d features a head. Every path here has a double backward (gradient
+penalties need it): plain matrix products and softmax, no fused kernel.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def merge_heads(x: Tensor) -> Tensor:
 def l2_attention(q: Tensor, v: Tensor, scale: float, k: Tensor | None = None) -> Tensor:
     """A_ij = softmax_j(-scale |q_i - k_j|^2), A v; tied queries and keys unless k is given (Sec. 3.2).
 
-    q [N, h, L, d], v [N, h, M, d] -> [N, h, L, d]. The term |q_i|^2 is constant in j and drops out of the softmax, so
-    the logits are 2 scale q.k - scale |k|^2. Softmax in float32.
+    q [N, h, L, d], v [N, h, M, d] -> [N, h, L, d]. The term |q_i|^2 is constant in j and drops out of the
+    softmax, so the logits are 2 scale q.k - scale |k|^2. Softmax in float32.
     """
     k = q if k is None else k
     bias = k.float().square().sum(-1)[:, :, None]
@@ -39,7 +39,9 @@ def l2_attention(q: Tensor, v: Tensor, scale: float, k: Tensor | None = None) ->
 
 
 def dot_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v. q [N, h, L, d], k and v [N, h, M, d], mask bool [N, 1, 1, M] or [L, M], True = seen."""
+    """softmax(q k^T / sqrt(d)) v. q [N, h, L, d], k and v [N, h, M, d], mask bool [N, 1, 1, M] or [L, M],
+    True = seen.
+    """
     logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
     if mask is not None:
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
@@ -66,21 +68,22 @@ class PixelNorm(nn.Module):
 
 
 def head_count(channels: int, head_dim: int) -> int:
-    """Heads of `head_dim` features; at least one. Raises WorkbenchError when they don't divide the channels."""
+    """Heads of `head_dim` features, at least one. Raises WorkbenchError if they don't divide the channels."""
     heads = max(1, channels // head_dim)
     if channels % heads:
         raise WorkbenchError(
-            f"{channels} channels cannot be split into {heads} heads: choose channels in multiples of {head_dim}."
+            f"{channels} channels cannot be split into {heads} heads: choose multiples of {head_dim}."
         )
     return heads
 
 
 class SelfAttention(nn.Module):
-    """L2 self-attention over the pixels, w joined as one more token, then an MLP; residual gain 0.3 each (Sec. 3.2).
+    """L2 self-attention over the pixels, w joined as one more token, then an MLP; residual gain 0.3 each
+    (Sec. 3.2).
 
-    x [N, C, S, S], w [N, w_dim] or None (D has none) -> [N, C, S, S]. q = k (tied). The scale starts at
-    1 / sqrt(8 d): for unit-normal q the variance of |q_i - q_j|^2 is 8 d, so the logits start with unit deviation, as
-    the paper asks; 1 / sqrt(d) would put nearly all mass on the token itself.
+    x [N, C, S, S], w [N, w_dim] or None (D has none) -> [N, C, S, S]. q = k (tied). The scale starts at 1 /
+    sqrt(8 d): for unit-normal q the variance of |q_i - q_j|^2 is 8 d, so the logits start with unit
+    deviation, as the paper asks; 1 / sqrt(d) would put nearly all mass on the token itself.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """D: is this picture real, and does it show this caption? At several scales in and out (Sec. 3.3).
 
-Every pyramid level x_i enters the one shared trunk phi where the features have its size, and passes through alone:
-levels are stacked on the batch axis, never added or joined on channels. At each output j >= entry a head psi_j judges:
-D_ij(x, c) = psi_j(phi_ij(x_i), t_D) + Conv1x1(phi_ij(x_i)); higher = judged real.
+Every pyramid level x_i enters the one shared trunk phi where the features have its size, and passes through
+alone: levels are stacked on the batch axis, never added or joined on channels. At each output j >= entry a
+head psi_j judges: D_ij(x, c) = psi_j(phi_ij(x_i), t_D) + Conv1x1(phi_ij(x_i)); higher = judged real.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from workbench.models.ops import LEAKY_GAIN, EqualConv2d, EqualLinear, downsampl
 
 @dataclass(kw_only=True, frozen=True)
 class DiscriminatorConfig:
-    """Shape of D. channels: features by size, from `resolution` down to 4; entries: pyramid sizes judged (largest
-    first, `resolution` among them); exits: sizes of the outputs j, 1 the last (paper: half of each entry, and 1);
-    attention: self-attention layers by size; head_layers: depth of psi (paper: 4);
-    group: pictures in a row over which the minibatch deviation is taken (2 = the two pictures of one caption; 0 = off).
+    """Shape of D. channels: features by size, from `resolution` down to 4; entries: pyramid sizes judged
+    (largest first, `resolution` among them); exits: sizes of the outputs j, 1 the last (paper: half of each
+    entry, and 1); attention: self-attention layers by size; head_layers: depth of psi (paper: 4); group:
+    pictures in a row over which the minibatch deviation is taken (2 = the two pictures of one caption; 0 =
+    off).
     """
 
     resolution: int = 64
@@ -78,9 +79,9 @@ class DiscriminatorConfig:
 def group_deviation(x: Tensor, group: int) -> Tensor:
     """How much `group` neighbouring rows differ, pixel by pixel: the deviation averaged over channels.
 
-    x [N, C, S, S] -> [N, 1, S, S] (Karras et al. 2018, Sec. 3). Differs from there: groups are neighbours that share
-    one caption, since over different captions the statistic cannot tell a G that ignores z; and the pixels are kept,
-    so that D sees where the group differs: a change of tint everywhere is no second dog.
+    x [N, C, S, S] -> [N, 1, S, S] (Karras et al. 2018, Sec. 3). Differs from there: groups are neighbours
+    that share one caption, since over different captions the statistic cannot tell a G that ignores z; and
+    the pixels are kept, so that D sees where the group differs: a change of tint everywhere is no second dog.
     """
     y = x.float().unflatten(0, (x.shape[0] // group, group))
     # Tensor.var along a short strided axis is twenty times slower on CPU than these two passes
@@ -90,7 +91,8 @@ def group_deviation(x: Tensor, group: int) -> Tensor:
 
 
 class TrunkStage(nn.Module):
-    """One stage of phi: self-attention, then a residual pair of convolutions around the filtered stride (Sec. 3.3).
+    """One stage of phi: self-attention, then a residual pair of convolutions around the filtered stride (Sec.
+    3.3).
 
     x [N, C, S, S] -> [N, C_out, S/2, S/2]; residual sum scaled by sqrt(1/2).
     """
@@ -136,9 +138,9 @@ class LastStage(nn.Module):
 class TextHead(nn.Module):
     """psi_j: 1 x 1 convolutions modulated by t_D, plus an unconditional 1 x 1 (Sec. 3.3).
 
-    x [N, C, S, S] -> features once, judged with any number of captions: `forward(x, [t, t'])` returns one logit map
-    mean [N] for each. Modulation scales input channels; there is nothing to demodulate for: the scale of the
-    logit is what the head has to learn. Text off: the unconditional path alone.
+    x [N, C, S, S] -> features once, judged with any number of captions: `forward(x, [t, t'])` returns one
+    logit map mean [N] for each. Modulation scales input channels; there is nothing to demodulate for: the
+    scale of the logit is what the head has to learn. Text off: the unconditional path alone.
     """
 
     def __init__(self, channels: int, text_dim: int | None, layers: int):
@@ -166,7 +168,7 @@ class TextHead(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D with its own T, one trunk, late entries and early exits (Sec. 3.3). `compute_dtype` as in Generator."""
+    """D with its own T, one trunk, late entries, early exits (Sec. 3.3). `compute_dtype` as in Generator."""
 
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
@@ -202,8 +204,9 @@ class Discriminator(nn.Module):
     def forward(self, x_pyramid: list[Tensor], t_D: Tensor | list[Tensor] | None) -> list[list[Tensor]]:
         """Judge pictures with one caption each, or with several: t_D [N, d] or a list of such.
 
-        x_pyramid: the levels of `config.entries`, largest first, [N, 3, S_i, S_i] -> one list of logits [N] for each
-        caption set, in the order of `config.predictions`. The trunk runs once, whatever the number of captions.
+        x_pyramid: the levels of `config.entries`, largest first, [N, 3, S_i, S_i] -> one list of logits [N]
+        for each caption set, in the order of `config.predictions`. The trunk runs once, whatever the number
+        of captions.
         """
         captions = [t_D] if isinstance(t_D, Tensor) else t_D
         n = x_pyramid[0].shape[0]

@@ -1,7 +1,7 @@
 """G: prompt features and noise to a pyramid of pictures (Sec. 3.1-3.3).
 
-Letters: N pictures, S pixels a side, C channels at that size. x_pyramid lists the running RGB sums, largest first:
-x_0 [N, 3, resolution, resolution] is the picture, in [-1, 1] without any clamp while training.
+Letters: N pictures, S pixels a side, C channels at that size. x_pyramid lists the running RGB sums, largest
+first: x_0 [N, 3, resolution, resolution] is the picture, in [-1, 1] without any clamp while training.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ RGB_GAIN = 0.25  # the five increments together start at about half the range of
 class GeneratorConfig:
     """Shape of G. Dictionaries are keyed by resolution (4, 8, ... up to `resolution`).
 
-    channels: features at each size; kernels: bank size K (1 = plain StyleGAN2 modulation); blocks: residual blocks;
-    attention / cross_attention: number of self- / cross-attention layers after each block, absent = none.
-    text_dim None = unconditional. Raises WorkbenchError on sizes that don't fit together.
+    channels: features at each size; kernels: bank size K (1 = plain StyleGAN2 modulation); blocks: residual
+    blocks; attention / cross_attention: number of self- / cross-attention layers after each block, absent =
+    none. text_dim None = unconditional. Raises WorkbenchError on sizes that don't fit together.
     """
 
     resolution: int = 64
@@ -60,11 +60,11 @@ class GeneratorConfig:
         for name in ("channels", "kernels", "blocks"):
             if missing := [size for size in self.sizes if getattr(self, name).get(size, 0) < 1]:
                 raise WorkbenchError(
-                    f"{name} lacks a positive entry for sizes {missing}: give one for each of {list(self.sizes)}."
+                    f"{name} lacks a positive entry for {missing}: give one for each of {list(self.sizes)}."
                 )
         if self.text_dim is None and any(self.cross_attention.values()):
             raise WorkbenchError(
-                "cross_attention is on, but text_dim is None (no text): clear cross_attention or set text_dim."
+                "cross_attention is on, but text_dim is None: clear cross_attention or set text_dim."
             )
 
     @property
@@ -78,11 +78,12 @@ class GeneratorConfig:
 
 
 class SynthesisBlock(nn.Module):
-    """Adaptive conv -> self-attention -> cross-attention, each residual (Sec. 3.2: f' = g_xa(g_attn(g_adaconv(f, w), w), t_local)).
+    """Adaptive conv -> self-attention -> cross-attention, each residual (Sec. 3.2: f' =
+    g_xa(g_attn(g_adaconv(f, w), w), t_local)).
 
     x [N, C_in, S or S/2, .] -> [N, C, S, S]. With `up`, the first convolution works at the small size and the
-    resampling follows it, as StyleGAN2's up-convolution does (same cost, no transposed kernel).
-    The first block has no residual path: what it gets is the learned constant, the same for every z and prompt, and an
+    resampling follows it, as StyleGAN2's up-convolution does (same cost, no transposed kernel). The first
+    block has no residual path: what it gets is the learned constant, the same for every z and prompt, and an
     identity around the convolutions would carry that one layout to all pictures (it did, for 13,000 images).
     """
 
@@ -167,7 +168,9 @@ class Generator(nn.Module):
         return sum(sum(block.num_ws for block in stack) + 1 for stack in self.blocks.values())
 
     def encode_text(self, features) -> Text | None:
-        """Frozen features (TextFeatures: eps_txt [N, T, d], eot [N]) -> Text by G's own T; None when unconditional."""
+        """Frozen features (TextFeatures: eps_txt [N, T, d], eot [N]) -> Text by G's own T; None when
+        unconditional.
+        """
         return None if self.text is None else self.text(features.eps_txt, features.eot)
 
     def mapping(self, z: Tensor, t_global: Tensor | None = None) -> Tensor:

@@ -1,9 +1,10 @@
-"""From text features and noise to what G and D are steered by: the text encoder T and the mapping network M."""
+"""From text features and noise to what steers G and D: the text encoder T and the mapping network M."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,10 @@ from workbench.models.ops import EqualLinear
 
 @dataclass
 class Text:
-    """A conditioned caption. t_local [N, T-1, d] all tokens but the end of text; t_global [N, d] the end-of-text row;
-    mask [N, T-1] True where t_local holds a token of the caption (padding is not attended to)."""
+    """A conditioned caption. t_local [N, T-1, d] all tokens but the end of text; t_global [N, d] the
+    end-of-text row; mask [N, T-1] True where t_local holds a token of the caption (padding is not attended
+    to).
+    """
 
     t_local: Tensor
     t_global: Tensor
@@ -34,10 +37,12 @@ class Text:
 
 
 class TextTransformer(nn.Module):
-    """T: trainable attention layers over frozen CLIP features; G and D own one each (Sec. 3.1, "text conditioning").
+    """T: trainable attention layers over frozen CLIP features; G and D own one each (Sec. 3.1, "text
+    conditioning").
 
-    eps_txt [N, T, text_dim], eot [N] -> Text with d = text_dim. The end of text is split off by its index, never as
-    "the last token": padding follows it. Tokens after it carry nothing and are masked (the paper leaves this open).
+    eps_txt [N, T, text_dim], eot [N] -> Text with d = text_dim. The end of text is split off by its index,
+    never as "the last token": padding follows it. Tokens after it carry nothing and are masked (the paper
+    leaves this open).
     """
 
     def __init__(self, text_dim: int, layers: int):
@@ -63,8 +68,8 @@ class TextTransformer(nn.Module):
 class MappingNetwork(nn.Module):
     """M: (z, t_global) -> w, an MLP of equalised layers (Sec. 3.1; details as in StyleGAN2).
 
-    z [N, z_dim], t_global [N, text_dim] or None (unconditional) -> w [N, w_dim]. Both parts are brought to unit second
-    moment on their own before they are joined, so that neither drowns the other.
+    z [N, z_dim], t_global [N, text_dim] or None (unconditional) -> w [N, w_dim]. Both parts are brought to
+    unit second moment on their own before they are joined, so that neither drowns the other.
     """
 
     def __init__(self, z_dim: int, text_dim: int | None, w_dim: int, layers: int, lr_mul: float):
@@ -72,9 +77,7 @@ class MappingNetwork(nn.Module):
         self.norm = PixelNorm()
         sizes = [z_dim + (text_dim or 0)] + [w_dim] * layers
         gain = math.sqrt(2)
-        self.layers = nn.ModuleList(
-            EqualLinear(a, b, lr_mul=lr_mul, gain=gain) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(EqualLinear(a, b, lr_mul=lr_mul, gain=gain) for a, b in pairwise(sizes))
 
     def forward(self, z: Tensor, t_global: Tensor | None = None) -> Tensor:
         w = self.norm(z.float())

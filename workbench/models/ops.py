@@ -1,8 +1,9 @@
 """Building blocks of G and D: equalised layers, the adaptive convolution, filtered resampling.
 
-Letters in shapes: N pictures, K kernels in a bank, O output and I input channels, k kernel side, H x W pixels.
-Parameters live in float32; a layer computes in the dtype of the features it is given, so that bfloat16 activations
-never meet a silent promotion. Sums that decide a scale (demodulation, softmax) stay in float32.
+Letters in shapes: N pictures, K kernels in a bank, O output and I input channels, k kernel side, H x W
+pixels. Parameters live in float32; a layer computes in the dtype of the features it is given, so that
+bfloat16 activations never meet a silent promotion. Sums that decide a scale (demodulation, softmax) stay in
+float32.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ DEMODULATION_EPS = 1e-8
 
 
 def leaky(x: Tensor) -> Tensor:
-    """Leaky ReLU 0.2 without its gain: callers fold sqrt(2) into the weights in front, one pass less over the features."""
+    """Leaky ReLU 0.2 without its gain: callers fold sqrt(2) into the weights in front, one pass less over the
+    features.
+    """
     return F.leaky_relu(x, 0.2)
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate: weight ~ N(0, 1) / lr_mul, run-time gain lr_mul / sqrt(fan_in).
+    """Linear layer with equalised learning rate: weight ~ N(0, 1) / lr_mul, run-time gain lr_mul /
+    sqrt(fan_in).
 
-    [..., in_features] -> [..., out_features]. Karras et al. 2018, Sec. 4.1; the paper (Sec. 3.4, App. A) keeps it.
+    [..., in_features] -> [..., out_features]. Karras et al. 2018, Sec. 4.1; the paper (Sec. 3.4, App. A)
+    keeps it.
     """
 
     def __init__(
@@ -69,14 +74,15 @@ class EqualConv2d(nn.Module):
         return F.conv2d(x, weight, bias, padding=self.weight.shape[-1] // 2)
 
 
-# --- sample-adaptive kernel selection (Sec. 3.1, Eq. 2; modulation of Eq. 3 as in StyleGAN2) -------------------------
+# --- sample-adaptive kernel selection (Sec. 3.1, Eq. 2; modulation of Eq. 3 as in StyleGAN2) ----------------
 
 
 def demodulation(bank: Tensor, style: Tensor, selection: Tensor | None) -> Tensor:
-    """d_no = (eps + sum_{i,k} (s_ni K_n[o,i,k])^2)^(-1/2) without building the mixed kernel K_n of any sample.
+    """d_no = (eps + sum_{i,k} (s_ni K_n[o,i,k])^2)^(-1/2) without building the mixed kernel K_n of any
+    sample.
 
-    bank [K, O, I, k, k], style [N, I], selection [N, K] or None for K = 1 -> [N, O], float32 or better.
-    The square of a mixture needs the bank's Gram matrix G[n, m, o, i] = sum_k K_n K_m; it is symmetric, so only
+    bank [K, O, I, k, k], style [N, I], selection [N, K] or None for K = 1 -> [N, O], float32 or better. The
+    square of a mixture needs the bank's Gram matrix G[n, m, o, i] = sum_k K_n K_m; it is symmetric, so only
     the pairs n <= m are formed. Per-kernel norms alone would miss the cross terms.
     """
     square = style.square()
@@ -132,7 +138,7 @@ def adaptive_conv_grouped(
 
     Cost does not grow with K, but N kernels are stored for backward. Shapes as in `adaptive_conv`.
     """
-    kernels, out_channels, in_channels, size, _ = bank.shape
+    _, out_channels, in_channels, size, _ = bank.shape
     n, _, h, w = x.shape
     if selection is None:
         mixed = bank.expand(n, -1, -1, -1, -1)
@@ -148,11 +154,12 @@ def adaptive_conv_grouped(
 
 def adaptive_conv(x: Tensor, bank: Tensor, style: Tensor, selection: Tensor | None = None, *,
                   demodulate: bool = True, gain: float = 1.0) -> Tensor:  # fmt: skip
-    """Convolve each sample with its own kernel, mixed from a bank and modulated by its style (Sec. 3.1, Eq. 2-3).
+    """Convolve each sample with its own kernel, mixed from a bank and modulated by its style (Sec. 3.1, Eq.
+    2-3).
 
     x [N, I, H, W], bank [K, O, I, k, k], style s [N, I], selection a [N, K] (rows sum to 1; None when K = 1)
-    -> [N, O, H, W], times gain. Takes the cheaper of two equal computations by shape: shared convolutions up to two
-    kernels or on small maps, per-sample kernels else.
+    -> [N, O, H, W], times gain. Takes the cheaper of two equal computations by shape: shared convolutions up
+    to two kernels or on small maps, per-sample kernels else.
     """
     kernels, pixels = bank.shape[0], x.shape[-1] * x.shape[-2]
     if kernels <= 2 or pixels <= 64:
@@ -161,10 +168,11 @@ def adaptive_conv(x: Tensor, bank: Tensor, style: Tensor, selection: Tensor | No
 
 
 class AdaptiveConv2d(nn.Module):
-    """Adaptive convolution with its two affine maps from w: style (bias 1) and, for K > 1, the kernel selection.
+    """Adaptive convolution with its two affine maps from w: style (bias 1) and, for K > 1, the kernel
+    selection.
 
-    x [N, I, H, W], w [N, w_dim] -> [N, O, H, W]. The bank is stored flat as (K*O, I, k, k): a five-dimensional
-    parameter would break `.to(memory_format=channels_last)` on the whole module.
+    x [N, I, H, W], w [N, w_dim] -> [N, O, H, W]. The bank is stored flat as (K*O, I, k, k): a
+    five-dimensional parameter would break `.to(memory_format=channels_last)` on the whole module.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, w_dim: int, kernels: int = 1,
@@ -178,7 +186,7 @@ class AdaptiveConv2d(nn.Module):
         self.gain = gain if demodulate else gain / math.sqrt(in_channels * kernel * kernel)
 
     def selection(self, w: Tensor) -> Tensor | None:
-        """a = softmax(W_filter^T w + b_filter), [N, w_dim] -> [N, K]; None for a bank of one kernel (Eq. 2)."""
+        """a = softmax(W_filter^T w + b_filter), [N, w_dim] -> [N, K]; None for K = 1 (Eq. 2)."""
         return None if self.select is None else self.select(w).softmax(dim=-1)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
@@ -188,14 +196,14 @@ class AdaptiveConv2d(nn.Module):
         )
 
 
-# --- resampling: the [1, 3, 3, 1] binomial filter both ways (StyleGAN2, App. B) ---------------------------------------
+# --- resampling: the [1, 3, 3, 1] binomial filter both ways (StyleGAN2, App. B) -----------------------------
 
 
 def upsample(x: Tensor) -> Tensor:
     """Twice the size through [1, 3, 3, 1]: [N, C, H, W] -> [N, C, 2H, 2W].
 
-    Bilinear interpolation at half-pixel centres has exactly these taps (1/4, 3/4 per phase); it repeats the border
-    where StyleGAN2 pads with zeros.
+    Bilinear interpolation at half-pixel centres has exactly these taps (1/4, 3/4 per phase); it repeats the
+    border where StyleGAN2 pads with zeros.
     """
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
@@ -203,8 +211,8 @@ def upsample(x: Tensor) -> Tensor:
 def downsample(x: Tensor) -> Tensor:
     """Half the size through [1, 3, 3, 1]: [N, C, H, W] -> [N, C, H/2, W/2].
 
-    [1, 3, 3, 1] = [1, 2, 1] * [1, 1]: a depthwise 3 x 3 blur, then the mean of 2 x 2; both are fast on CPU, a strided
-    depthwise 4 x 4 is ten times slower. The border is repeated, so that a constant stays a constant.
+    [1, 3, 3, 1] = [1, 2, 1] * [1, 1]: a depthwise 3 x 3 blur, then the mean of 2 x 2; both are fast on CPU, a
+    strided depthwise 4 x 4 is ten times slower. The border is repeated, so that a constant stays a constant.
     """
     tap = x.new_tensor([0.25, 0.5, 0.25])
     kernel = (tap[:, None] * tap).expand(x.shape[1], 1, 3, 3)
@@ -213,7 +221,8 @@ def downsample(x: Tensor) -> Tensor:
 
 
 def box_pyramid(x: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
-    """The picture at each of `sizes` (powers of two, falling) by exact 2 x 2 means: differentiable, for D's real side.
+    """The picture at each of `sizes` (powers of two, falling) by exact 2 x 2 means: differentiable, for D's
+    real side.
 
     x [N, 3, S, S] -> list of [N, 3, size, size]. The paper leaves the filter open (Sec. 3.3).
     """

@@ -1,4 +1,4 @@
-"""Named sizes of the networks, each a plain function: what to train on a laptop, what ships, what the paper used."""
+"""Named sizes of the networks, each a plain function: for a lesson, for the demo, for the paper's scale."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ class Preset:
 
 
 def shepherd(resolution: int) -> Preset:
-    """The demo model, sized for two CPU cores. Differs from the paper: three of its five levels' judgements are left
-    out (D sees two pyramid levels, at three outputs), and attention stops at 16 px; both cost more than they gave here."""
+    """The demo model, sized for two CPU cores.
+
+    Differs from the paper to save arithmetic: D judges two of the pyramid's levels at three outputs instead of
+    all at all, attention stops at 16 px, T has two layers.
+    """
     channels = {4: 256, 8: 256, 16: 128, 32: 64, 64: 32}
     # the finest map keeps 32 channels whatever the resolution
     sizes = [4 << i for i in range(resolution.bit_length() - 2)]

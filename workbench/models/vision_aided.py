@@ -1,8 +1,9 @@
-"""The vision-aided discriminator: trainable heads on frozen CLIP image features (Sec. 3.4, "vision-aided adversarial loss").
+"""The vision-aided discriminator: trainable heads on frozen CLIP image features (Sec. 3.4, "vision-aided
+adversarial loss").
 
-Features are taken from several layers, mixed by fixed random projections within and across scales (Projected GAN), and
-judged by small spectrally normalised heads, conditional on the frozen CLIP text embedding. CLIP's weights are frozen,
-but gradients flow through it to the generator.
+Features are taken from several layers, mixed by fixed random projections within and across scales (Projected
+GAN), and judged by small spectrally normalised heads, conditional on the frozen CLIP text embedding. CLIP's
+weights are frozen, but gradients flow through it to the generator.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from workbench.models.ops import EqualConv2d, downsample, leaky, upsample
 
 @dataclass(kw_only=True, frozen=True)
 class VisionAidedConfig:
-    """taps: names of the image tower's modules whose outputs are judged, finest first; proj: channels after the fixed
-    random projection; width: channels of the heads; embed_dim: CLIP's embedding; group: as in DiscriminatorConfig;
-    seed: of the random projections, which are part of the model's definition."""
+    """taps: names of the image tower's modules whose outputs are judged, finest first; proj: channels after
+    the fixed random projection; width: channels of the heads; embed_dim: CLIP's embedding; group: as in
+    DiscriminatorConfig; seed: of the random projections, which are part of the model's definition.
+    """
 
     taps: tuple[str, ...] = ("act3", "layer1", "layer2", "layer3")
     proj: int = 64
@@ -50,7 +52,9 @@ class VisionAidedConfig:
 
 
 def fold_batch_norm(tower: nn.Module) -> nn.Module:
-    """A copy of an image tower in which each BatchNorm is folded into the convolution before it (eval mode, exact)."""
+    """A copy of an image tower in which each BatchNorm is folded into the convolution before it (eval mode,
+    exact).
+    """
     tower = copy.deepcopy(tower).eval()
     for module in tower.modules():
         for conv_name, norm_name in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
@@ -62,10 +66,11 @@ def fold_batch_norm(tower: nn.Module) -> nn.Module:
 
 
 class ImageTower(nn.Module):
-    """The frozen CLIP image encoder with taps. x [N, 3, S, S] in [-1, 1] -> (list of [N, C, H, W], embedding [N, e]).
+    """The frozen CLIP image encoder with taps. x [N, 3, S, S] in [-1, 1] -> (list of [N, C, H, W], embedding
+    [N, e]).
 
-    The embedding is L2-normalised float32. Works for open_clip's ModifiedResNet (maps) and ViT (tokens, class token
-    dropped, put back on their grid). Raises WorkbenchError for a tap that the tower does not have.
+    The embedding is L2-normalised float32. Works for open_clip's ModifiedResNet (maps) and ViT (tokens, class
+    token dropped, put back on their grid). Raises WorkbenchError for a tap that the tower does not have.
     """
 
     def __init__(self, clip: Clip, taps: tuple[str, ...], dtype: torch.dtype):
@@ -104,10 +109,12 @@ class ImageTower(nn.Module):
 
 
 class RandomProjection(nn.Module):
-    """Fixed random mixing: 1 x 1 within each scale, then coarse to fine across scales (Projected GAN, Sec. 3.2).
+    """Fixed random mixing: 1 x 1 within each scale, then coarse to fine across scales (Projected GAN, Sec.
+    3.2).
 
-    maps finest first [N, C_l, H_l, H_l] -> as many [N, proj, H_l, H_l]. Each map is first brought to unit deviation by
-    the fixed statistics `scale` (set once from real pictures), since the layers of CLIP differ by orders of magnitude.
+    maps finest first [N, C_l, H_l, H_l] -> as many [N, proj, H_l, H_l]. Each map is first brought to unit
+    deviation by the fixed statistics `scale` (set once from real pictures), since the layers of CLIP differ
+    by orders of magnitude.
     """
 
     def __init__(self, channels: list[int], proj: int, seed: int):
@@ -139,14 +146,17 @@ class RandomProjection(nn.Module):
 
 
 def spectral_conv(in_channels: int, out_channels: int, kernel: int) -> EqualConv2d:
-    """A convolution whose kernel has spectral norm 1: bounds what a head without penalty can do (StyleGAN-T, Sec. 3.2)."""
+    """A convolution whose kernel has spectral norm 1: bounds what a head without penalty can do (StyleGAN-T,
+    Sec. 3.2).
+    """
     conv = EqualConv2d(in_channels, out_channels, kernel)
     conv.gain = math.sqrt(2)  # the normalisation replaces the fan-in gain; sqrt(2) for the leaky ReLU behind
     return spectral_norm(conv, "weight")
 
 
 class VisionHead(nn.Module):
-    """Judge of one scale: two 3 x 3 convolutions, the deviation inside the group, then psi on the CLIP embedding.
+    """Judge of one scale: two 3 x 3 convolutions, the deviation inside the group, then psi on the CLIP
+    embedding.
 
     x [N, proj, H, H], list of t [N, e] -> one logit [N] for each t.
     """
@@ -168,10 +178,11 @@ class VisionHead(nn.Module):
 
 
 class VisionAided(nn.Module):
-    """All heads with their random projection; the frozen tower is passed in, so that it is never saved with the heads.
+    """All heads with their random projection; the frozen tower is passed in, so that it is never saved with
+    the heads.
 
-    features(maps) -> projected maps; forward(projected, captions) -> one list of logits for each caption set, one
-    logit [N] for each tap, higher = judged real.
+    features(maps) -> projected maps; forward(projected, captions) -> one list of logits for each caption set,
+    one logit [N] for each tap, higher = judged real.
     """
 
     def __init__(self, config: VisionAidedConfig, channels: list[int]):

@@ -1,1 +1,3 @@
-"""Training: losses and steps, the loop around them, and what a run leaves behind (config, history, checkpoints, grids)."""
+"""Training: losses and steps, the loop around them, and what a run leaves behind (config, history,
+checkpoints, grids).
+"""

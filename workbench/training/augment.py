@@ -1,4 +1,6 @@
-"""DiffAugment: the same kinds of random change on real and generated pictures, differentiable (Zhao et al. 2020)."""
+"""DiffAugment: the same kinds of random change on real and generated pictures, differentiable (Zhao et al.
+2020).
+"""
 
 from __future__ import annotations
 
@@ -59,13 +61,15 @@ def augmentations(policy: str) -> list[Callable[[Tensor, torch.Generator], Tenso
     names = [name.strip() for name in policy.split(",") if name.strip()]
     if unknown := [name for name in names if name not in KINDS]:
         raise WorkbenchError(
-            f"unknown augmentation {unknown}: choose from {', '.join(KINDS)}, or leave the policy empty."
+            f"unknown augmentation {unknown}: choose from {', '.join(KINDS)}, or leave it empty."
         )
     return [KINDS[name] for name in names]
 
 
 def augment(x: Tensor, policy: str, generator: torch.Generator) -> Tensor:
-    """Apply a policy to pictures [N, 3, S, S] in [-1, 1]; each picture draws its own change. Gradients pass through."""
+    """Apply a policy to pictures [N, 3, S, S] in [-1, 1]; each picture draws its own change. Gradients pass
+    through.
+    """
     for function in augmentations(policy):
         x = function(x, generator)
     return x

@@ -1,8 +1,8 @@
 """Losses on logits and pictures: pure functions to a scalar, no state. Higher logit = judged real.
 
-Letters: N pictures; a list of logits holds one [N] tensor for each prediction (i, j) of D, or each head. Losses over
-such a list are means over the predictions, so that a weight means the same for one output or fifteen.
-Everything is computed in float32; `softplus` is the library's, since log(1 + exp(u)) overflows.
+Letters: N pictures; a list of logits holds one [N] tensor for each prediction (i, j) of D, or each head.
+Losses over such a list are means over the predictions, so that a weight means the same for one output or
+fifteen. Everything is computed in float32; `softplus` is the library's, since log(1 + exp(u)) overflows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ def mean_over(terms: list[Tensor]) -> Tensor:
     return torch.stack(terms).mean()
 
 
-# --- adversarial --------------------------------------------------------------------------------------------------
+# --- adversarial --------------------------------------------------------------------------------------------
 
 
 def d_nonsaturating(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """E softplus(-D(x)) + E softplus(D(G(z))): falls as real logits rise and fake ones fall (Eq. 4; Goodfellow 2014)."""
+    """E softplus(-D(x)) + E softplus(D(G(z))): falls as real logits rise and fake ones fall (Eq. 4;
+    Goodfellow 2014).
+    """
     return mean_over(
         [
             F.softplus(-r.float()).mean() + F.softplus(f.float()).mean()
@@ -57,12 +59,13 @@ def g_hinge(fake: list[Tensor]) -> Tensor:
     return mean_over([-f.float().mean() for f in fake])
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------------------
 
 
 def d_matching(mismatched: list[Tensor]) -> Tensor:
-    """E softplus(D(x, c')) for a caption c' that is not x's: such pairs are fake, whether x is real or generated
-    (matching-aware loss, Eq. 5)."""
+    """E softplus(D(x, c')) for a caption c' that is not x's: such pairs are fake, whether x is real or
+    generated (matching-aware loss, Eq. 5).
+    """
     return mean_over([F.softplus(m.float()).mean() for m in mismatched])
 
 
@@ -80,20 +83,24 @@ def clip_contrastive(image: Tensor, text: Tensor, target: Tensor, scale: float) 
     return F.cross_entropy(image.float() @ text.float().t() * scale, target)
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 def pair_distance(x: Tensor) -> Tensor:
-    """Mean absolute difference inside each pair of rows (2k, 2k+1), of pictures or features: [N, C, S, S] -> [N/2]."""
+    """Mean absolute difference inside each pair of rows (2k, 2k+1), of pictures or features: [N, C, S, S] ->
+    [N/2].
+    """
     return (x[0::2] - x[1::2]).float().abs().mean((1, 2, 3))
 
 
 def mode_seeking(fake: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Mean over views of max(0, 1 - E|f_a - f_b| / E|r_a - r_b|): two z of one caption shall differ as two pictures do.
+    """Mean over views of max(0, 1 - E|f_a - f_b| / E|r_a - r_b|): two z of one caption shall differ as two
+    pictures do.
 
-    fake, real: the same views (pixels, feature maps) of generated and real pictures, each [N, C, S, S], rows 2k and
-    2k+1 of one caption. After Mao et al. 2019; differs from there: measured in features too, since pixels are
-    satisfied by a change of tint, and bounded by what real pairs show, so that it vanishes once G's spread is theirs.
+    fake, real: the same views (pixels, feature maps) of generated and real pictures, each [N, C, S, S], rows
+    2k and 2k+1 of one caption. After Mao et al. 2019; differs from there: measured in features too, since
+    pixels are satisfied by a change of tint, and bounded by what real pairs show, so that it vanishes once
+    G's spread is theirs.
     """
     shares = [
         pair_distance(f).mean() / pair_distance(r).mean().clamp_min(1e-6)

@@ -9,9 +9,11 @@ from torch import Tensor
 
 
 def gradient_penalty(judge: Callable[[Tensor], list[Tensor]], x: Tensor) -> Tensor:
-    """E ||grad_x D(x)||^2 with D the mean over its predictions, exact (double backward). x [N, 3, S, S] -> [].
+    """E ||grad_x D(x)||^2 with D the mean over its predictions, exact (double backward). x [N, 3, S, S] ->
+    [].
 
-    judge: pictures -> list of logits [N]. The penalty is gamma/2 times this; taken every k steps it is times k too.
+    judge: pictures -> list of logits [N]. The penalty is gamma/2 times this; taken every k steps it is times
+    k too.
     """
     x = x.detach().requires_grad_(True)
     logits = judge(x)

@@ -1,7 +1,8 @@
 """One training step: fakes once, then D (and the vision-aided heads), then G on the same fakes.
 
-`build` makes the players of a preset, `train_step` plays one round. The fakes and their CLIP features are computed
-once a step: D sees them detached, G's gradient runs through them after D has moved (Sec. 3.4 for the losses).
+`build` makes the players of a preset, `train_step` plays one round. The fakes and their CLIP features are
+computed once a step: D sees them detached, G's gradient runs through them after D has moved (Sec. 3.4 for the
+losses).
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ NORM_BETA = 0.98  # memory of the running gradient norm
 class StepBatch:
     """What one step needs. Rows 2k and 2k+1 are a pair: two pictures of one group under one caption, two z.
 
-    images [B, 3, S, S] in [-1, 1]; text: features of the B captions; mismatch [B]: for each row another row whose
-    caption is untrue of its picture; z [B, z_dim]; generator: of the augmentations, a function of (seed, step).
+    images [B, 3, S, S] in [-1, 1]; text: features of the B captions; mismatch [B]: for each row another row
+    whose caption is untrue of its picture; z [B, z_dim]; generator: of the augmentations, a function of
+    (seed, step).
     """
 
     images: Tensor
@@ -45,7 +47,8 @@ class StepBatch:
 
 
 class NormGuard(nn.Module):
-    """Clips gradients to a multiple of their own running norm: with beta1 = 0 one spike would move the weights far.
+    """Clips gradients to a multiple of their own running norm: with beta1 = 0 one spike would move the
+    weights far.
 
     The running norms are buffers, so that a resumed run clips as the uninterrupted one does.
     """
@@ -72,7 +75,9 @@ class NormGuard(nn.Module):
 
 @dataclass
 class Players:
-    """Everything that takes part in a step. `trainable()` names the modules whose state a checkpoint must hold."""
+    """Everything that takes part in a step. `trainable()` names the modules whose state a checkpoint must
+    hold.
+    """
 
     G: Generator
     D: Discriminator
@@ -110,8 +115,8 @@ def build(
     text_encoder = TextEncoder.from_clip(clip)
     if text_encoder.text_dim != preset.generator.text_dim:
         raise WorkbenchError(
-            f"preset {preset.name} expects text features {preset.generator.text_dim} wide, but {clip_folder} gives "
-            f"{text_encoder.text_dim}: train with the encoder the preset was made for, or set text_dim in the preset."
+            f"preset {preset.name} expects text features {preset.generator.text_dim} wide, but {clip_folder} "
+            f"gives {text_encoder.text_dim}: train with the encoder that the preset was made for."
         )
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     with torch.random.fork_rng(devices=[]):
@@ -157,8 +162,8 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One D step and one G step. Returns named statistics as detached 0-d tensors; among them "finite".
 
-    Nothing is applied when a loss or a gradient is not finite: the weights are then those before the step (G may be
-    held back alone when D's update was sound).
+    Nothing is applied when a loss or a gradient is not finite: the weights are then those before the step (G
+    may be held back alone when D's update was sound).
     """
     scale = config.lr_scale(cur_nimg) * players.lr_multiplier
     for optimizer, lr in ((players.opt_G, config.lr_G), (players.opt_D, config.lr_D)):
@@ -196,7 +201,9 @@ def train_step(
 def d_step(
     players, batch, captions, fakes, real_maps, fake_maps, *, step, config
 ) -> tuple[dict[str, Tensor], bool]:
-    """Update D and the heads on real and (detached) generated pictures. Returns statistics and whether it was applied."""
+    """Update D and the heads on real and (detached) generated pictures. Returns statistics and whether it was
+    applied.
+    """
     D, size = players.D, len(batch.images)
     D.requires_grad_(True)
     reals = box_pyramid(batch.images, D.config.entries)
@@ -207,7 +214,8 @@ def d_step(
     matched, mismatched = D(judged, both_sets(t_D, batch.mismatch))
     real, fake = split_logits(matched, size)
     if config.adversarial == "relativistic":
-        # only differences of logits count here, so the matching term compares a picture's two captions likewise
+        # only differences of logits count here, so the matching term compares a picture's two captions
+        # likewise
         stats = {
             "D.adversarial": losses.d_relativistic(real, fake),
             "D.matching": losses.d_relativistic(matched, mismatched),
@@ -288,7 +296,9 @@ def g_step(
 def _apply(
     players: Players, name: str, optimizer: torch.optim.Optimizer, loss: Tensor, config
 ) -> tuple[Tensor, bool]:
-    """Backward, clip, step; nothing is applied unless loss and gradients are finite. Returns (gradient norm, applied)."""
+    """Backward, clip, step; nothing is applied unless loss and gradients are finite. Returns (gradient norm,
+    applied).
+    """
     optimizer.zero_grad(set_to_none=True)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not torch.isfinite(loss):

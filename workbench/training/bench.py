@@ -1,0 +1,151 @@
+"""How fast a preset trains on this machine, and where its time goes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+from workbench import hardware
+from workbench.models.presets import preset
+from workbench.training import steps
+from workbench.training.config import TrainConfig
+
+# operators that are arithmetic the networks cannot do without: convolutions and matrix products
+KERNELS = (
+    "convolution",
+    "conv2d",
+    "aten::mm",
+    "aten::bmm",
+    "aten::addmm",
+    "aten::baddbmm",
+    "gemm",
+    "cudnn",
+    "xmma",
+    "cutlass",
+)
+SHOWN = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSpeed:
+    """Speed of whole training steps (D and G, all losses on, penalties at their interval).
+
+    images_per_s: batch over the mean second of a full penalty interval; kernel_share: self time inside
+    convolution and matrix kernels over all operators' self time (None without a profile); profile: (operator,
+    share, calls) rows.
+    """
+
+    preset: str
+    device: str
+    precision: str
+    batch_size: int
+    steps: int
+    images_per_s: float
+    step_ms_median: float
+    kernel_share: float | None
+    profile: list[tuple[str, float, int]]
+
+    def to_json(self) -> dict:
+        """Plain values for `--json`."""
+        return {**vars(self), "profile": [list(row) for row in self.profile]}
+
+    def __rich__(self) -> Table:
+        """The profile as a table, the speed as its title."""
+        setting = f"{self.preset} on {self.device} in {self.precision}, batch {self.batch_size}"
+        title = f"{setting}: {self.images_per_s:.1f} images/s"
+        share = (
+            ""
+            if self.kernel_share is None
+            else f"{self.kernel_share:.0%} of the time in convolution and matrix kernels"
+        )
+        table = Table("operator", "share of time", "calls a step", title=title, caption=share)
+        for name, part, calls in self.profile:
+            table.add_row(name, f"{part:.1%}", str(calls))
+        return table
+
+
+def made_up_batch(players: steps.Players, batch_size: int, seed: int) -> steps.StepBatch:
+    """A batch of noise pictures with real captions: the arithmetic of a step does not depend on what they
+    show.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = players.G.w_avg.device
+    size = players.G.config.resolution
+    captions = [f"a dog number {k}" for k in range(batch_size // 2)]
+    text = players.text_encoder(captions).index_select(torch.arange(batch_size) // 2).to(device)
+    images = torch.rand(batch_size, 3, size, size, generator=generator) * 2 - 1
+    return steps.StepBatch(
+        images=images.to(device, memory_format=torch.channels_last),
+        text=text,
+        mismatch=torch.arange(batch_size, device=device).roll(2),
+        z=torch.randn(batch_size, players.G.config.z_dim, generator=generator).to(device),
+        generator=generator,
+    )
+
+
+def step(
+    name: str = "shepherd-64",
+    *,
+    clip: str | Path,
+    device: str | None = None,
+    precision: str = "auto",
+    batch_size: int = 32,
+    profiled: bool = False,
+) -> StepSpeed:
+    """Time one full penalty interval of training steps after a warm-up; with `profiled`, profile one more
+    such interval.
+    """
+    machine = hardware.probe(device)
+    precision = machine.precision if precision == "auto" else precision
+    chosen = preset(name)
+    config = TrainConfig.for_preset(name, batch_size=batch_size, precision=precision)
+    players = steps.build(chosen, config, clip, machine.device, precision)
+    batches = [made_up_batch(players, batch_size, seed) for seed in range(4)]
+
+    def run(at: int) -> None:
+        steps.train_step(players, batches[at % 4], cur_nimg=at * batch_size, step=at, config=config)
+        if machine.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    for at in range(3):  # weights in their layouts, allocator warm
+        run(at)
+    seconds = []
+    for at in range(config.r1_every):
+        begun = time.perf_counter()
+        run(at)
+        seconds.append(time.perf_counter() - begun)
+    rows, share = profile_steps(run, config.r1_every) if profiled else ([], None)
+    return StepSpeed(
+        preset=name, device=machine.device, precision=precision, batch_size=batch_size, steps=len(seconds),
+        images_per_s=batch_size * len(seconds) / sum(seconds),
+        step_ms_median=1000 * statistics.median(seconds),
+        kernel_share=share, profile=rows,
+    )  # fmt: skip
+
+
+def profile_steps(run, count: int) -> tuple[list[tuple[str, float, int]], float]:
+    """Profile `count` calls of run(k). Returns the costliest operators as (name, share of self time, calls a
+    step), and the share of convolution and matrix kernels in all self time.
+    """
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
+    with profile(activities=activities) as trace:
+        for at in range(count):
+            run(at)
+    events = trace.key_averages()
+    on_cuda = any(event.self_device_time_total for event in events)
+    times = {
+        event.key: event.self_device_time_total if on_cuda else event.self_cpu_time_total for event in events
+    }
+    total = sum(times.values())
+    calls = {event.key: event.count for event in events}
+    rows = [
+        (key, t / total, round(calls[key] / count))
+        for key, t in sorted(times.items(), key=lambda item: -item[1])[:SHOWN]
+    ]
+    return rows, sum(t for key, t in times.items() if any(part in key for part in KERNELS)) / total
