@@ -12,7 +12,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import pytest
 import torch
 
-from workbench.datasets.captions import full_caption, vocabulary
+from workbench.datasets.captions import vocabulary
 from workbench.datasets.world import draw_factors, render
 from workbench.images import grid, save_gif, save_png
 from workbench.models.generator import Generator, GeneratorConfig
@@ -96,7 +96,7 @@ def served(model_folder: Path, run_folder: Path) -> Iterator[str]:
     page.close()
 
 
-@pytest.fixture(scope="session")
-def a_caption() -> str:
-    """A caption of the world."""
-    return full_caption(draw_factors(3, 1), 3, 1)
+@pytest.fixture
+def a_port() -> int:
+    """A port that is free now."""
+    return free_port()

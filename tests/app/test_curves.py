@@ -35,9 +35,7 @@ def test_text_and_axes_take_the_colour_of_the_page():
     shown = chart([(0, 1.0), (10, 2.0)], levels=[(1.5, "level")], log=True)
     assert "currentColor" in shown and "#010203" not in shown and "#333333" not in shown
     assert "T &lt;1&gt;" in shown and "a &amp; b ends at 2" in shown
-    assert "<image" not in shown and "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", shown).replace(
-        "http://www.w3.org", ""
-    )
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", shown) and "<image" not in shown
 
 
 def test_nothing_measured_is_said_not_drawn():

@@ -53,8 +53,8 @@ def test_generate_gives_files_with_their_recipes(client, model_folder):
     [
         ({"prompt": " "}, "The prompt is empty"),
         ({"seed": "-3"}, "negative"),
-        ({"count": 0}, "expected"),
-        ({"truncation": 7}, "truncation|maximum"),
+        ({"count": 0}, "less than minimum value 1"),
+        ({"truncation": 7}, "greater than maximum value 1"),
     ],
 )
 def test_a_mistake_comes_back_as_one_sentence(client, change, message):
@@ -76,14 +76,14 @@ def test_no_file_is_handed_out_but_the_apps_own(served, run_folder, model_folder
     ):
         assert status(f"{served}/gradio_api/file={path}") in (403, 404), path
     assert status(f"{served}/gradio_api/file=http://example.org/") in (403, 404)
-    assert status(f"{served}/monitoring") == 404
+    assert status(f"{served}/monitoring") in (403, 404)
     assert status(f"{served}/run-picture/first-run/training.gif") == 200
     assert status(f"{served}/run-picture/first-run/config.json") == 404
 
 
 def test_the_page_shares_nothing(served):
     config = json.load(urllib.request.urlopen(f"{served}/config", timeout=30))
-    assert config["analytics_enabled"] is False and config["is_space"] is False
+    assert config["analytics_enabled"] is False
     with pytest.raises(OSError):  # listens on loopback alone
         socket.create_connection(
             (socket.gethostbyname("localhost").replace("127.0.0.1", "127.0.0.2"), port_of(served)), 1

@@ -243,6 +243,13 @@ def _wire_making(
         for step in generate(studio, prompt, seed, count, truncation, visitor=str(request.session_hash)):
             yield (*step, first_download(step[0]))
 
+    def first(prompt: str, seed: str, count: float, truncation: float, request: gr.Request) -> Iterator[Any]:
+        """What the page opens with; a missing model is told by the page itself."""
+        if studio.trouble():
+            yield [gr.skip()] * len(results)
+        else:
+            yield from run(prompt, seed, count, truncation, request)
+
     def fresh(locked: bool, seed: str) -> str:
         return seed if locked else new_seed()
 
@@ -262,17 +269,18 @@ def _wire_making(
         chosen = button.click(lambda text=button.value: text, None, prompt, **_LIGHT)
         jobs.append(chosen.then(run, inputs, results, api_visibility="private", **_HEAVY))
     root = gr.context.Context.root_block
-    jobs.append(root.load(run, inputs, results, api_visibility="private", **_HEAVY))  # type: ignore[union-attr]
+    jobs.append(root.load(first, inputs, results, api_visibility="private", **_HEAVY))  # type: ignore[union-attr]
 
     def end(request: gr.Request) -> None:
         studio.stop(str(request.session_hash))
 
     stop.click(end, None, None, cancels=jobs, **_LIGHT)
 
-    def pick(event: gr.SelectData) -> dict[str, Any]:
-        return download_update(event.value["image"]["path"], event.value["caption"])
+    def pick(pictures: list[tuple[str, str]], event: gr.SelectData) -> dict[str, Any]:
+        # The paths in `pictures` were checked to be the page's own; one in the event could be anything.
+        return download_update(*pictures[event.index])
 
-    outputs[0].select(pick, None, download, **_LIGHT)
+    outputs[0].select(pick, outputs[0], download, **_LIGHT)
 
 
 def new_seed() -> str:

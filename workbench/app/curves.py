@@ -119,7 +119,7 @@ def _draw(chart: Chart, lines: Sequence[Line]) -> tuple[str, float, float, float
 
 def _page_svg(text: str) -> str:
     """Only the svg element, in the page's fonts and text colour."""
-    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"#(?:010203|333333)\b", "currentColor", text)
     text = re.sub(r"stroke: #dddddd", "stroke: currentColor; stroke-opacity: 0.14", text, flags=re.IGNORECASE)
     text = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1inherit", text)

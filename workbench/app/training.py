@@ -68,7 +68,8 @@ def no_run_html() -> str:
         "<pre><code>workbench dataset world --count 12000 --out data/world\n"
         "workbench train --preset shepherd-32 --data data/world --out runs/first\n"
         "workbench gif runs/first</code></pre>"
-        "<p>Everything under <code>runs/</code> appears in the list above; press Refresh while it trains.</p>"
+        "<p><code>make demo-models</code> trains the shipped model and keeps its run. "
+        "Everything under <code>runs/</code> appears in the list above; press Refresh while it trains.</p>"
         "</div>"
     )
 
