@@ -48,7 +48,7 @@ class ClipTraining:
     decoder's picture and the input.
     """
 
-    images: int = 180_000
+    images: int = 130_000
     batch: int = 128
     seed: int = 0
     held_out: int = 512
