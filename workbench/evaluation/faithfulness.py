@@ -81,6 +81,26 @@ def _generated_spread(
     return total / prompts
 
 
+def _judged(
+    generate: Generate, judge: Judge, n: int, seed: int, batch_size: int, progress: Progress | None
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """What the judge sees in n pictures: (right [n, 4] bool, mid [n, F], last [n, F'], side in pixels)."""
+    prompts, truth = draw_prompts(n, seed)
+    first = (PROMPT_SEED + seed) * 100_000
+    right, mid, last, resolution = [], [], [], 0
+    for i in range(0, n, batch_size):
+        chunk = slice(i, min(n, i + batch_size))
+        images = _pictures(generate, prompts[chunk], list(range(first + chunk.start, first + chunk.stop)))
+        resolution = images.shape[-1]
+        seen = judge.measure(images)
+        right.append(torch.stack([seen.classes[k] == truth[k][chunk] for k in FACTOR_CLASSES], dim=1))
+        mid.append(seen.mid)
+        last.append(seen.last)
+        if progress is not None:
+            progress(chunk.stop, n, "generating and judging")
+    return torch.cat(right), torch.cat(mid), torch.cat(last), resolution
+
+
 def evaluate(
     generate: Generate,
     judge: Judge,
@@ -114,21 +134,7 @@ def evaluate(
             "1 and 2."
         )
     start = time.perf_counter()
-    prompts, truth = draw_prompts(n, seed)
-    right, mid, last, resolution = [], [], [], 0
-    for i in range(0, n, batch_size):
-        chunk = slice(i, min(n, i + batch_size))
-        seeds = list(
-            range((PROMPT_SEED + seed) * 100_000 + chunk.start, (PROMPT_SEED + seed) * 100_000 + chunk.stop)
-        )
-        images = _pictures(generate, prompts[chunk], seeds)
-        resolution = images.shape[-1]
-        seen = judge.measure(images)
-        right.append(torch.stack([seen.classes[k] == truth[k][chunk] for k in FACTOR_CLASSES], dim=1))
-        mid.append(seen.mid)
-        last.append(seen.last)
-        if progress is not None:
-            progress(chunk.stop, n, "generating and judging")
+    hits, mid, last, resolution = _judged(generate, judge, n, seed, batch_size, progress)
     own = _generated_spread(
         generate, prompts=diversity_prompts, samples=diversity_samples, seed=seed, progress=progress
     )
@@ -141,8 +147,7 @@ def evaluate(
         cache=cache,
         progress=progress,
     )
-    hits = torch.cat(right)
-    distance = frechet(ref.mean, ref.cov, *mean_and_covariance(torch.cat(mid)))
+    distance = frechet(ref.mean, ref.cov, *mean_and_covariance(mid))
     return {
         "n": n,
         **{k: hits[:, i].double().mean().item() for i, k in enumerate(FACTOR_CLASSES)},
@@ -151,7 +156,7 @@ def evaluate(
         "floor": ref.floor,
         "diversity": own / worlds,
         "ratio": distance / ref.floor,
-        "frechet_last": frechet(ref.mean_last, ref.cov_last, *mean_and_covariance(torch.cat(last))),
+        "frechet_last": frechet(ref.mean_last, ref.cov_last, *mean_and_covariance(last)),
         "floor_last": ref.floor_last,
         "feature_dim": judge.feature_dim,
         "judge": judge.version,
