@@ -1,0 +1,1 @@
+"""The networks: text encoder, T and M, the generator, the discriminators, and their named sizes."""
