@@ -41,6 +41,26 @@ def sample(
         print(path)
 
 
+@app.command(name="gallery")
+def gallery(*, model: str = DEMO_MODEL, out: Path, device: Text = None) -> None:
+    """Draw the two contact sheets of a model: 36 random prompts, and six prompts with six seeds each.
+
+    Args:
+        model: Model folder or Hugging Face name.
+        out: Folder for samples.png and seeds.png; sheets of the same name there are replaced.
+        device: cpu, cuda, mps; the best there is when left out.
+    """
+    from workbench.evaluation.gallery import many_prompts, many_seeds
+    from workbench.images import save_png
+    from workbench.pipeline import Pipeline
+
+    pipeline = Pipeline.from_pretrained(find_model(model), device=device)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, draw in (("samples.png", many_prompts), ("seeds.png", many_seeds)):
+        sheet, prompts = draw(pipeline)
+        print(save_png(sheet, out / name), *prompts, sep="\n  ")
+
+
 @app.command(name="open-picture")
 def open_picture(picture: Positional[Path], *, again: bool = False, model: str = DEMO_MODEL) -> int:
     """Print the recipe that a PNG of this workbench carries; --again makes the picture again and compares.
