@@ -107,3 +107,15 @@ def test_box_pyramid_is_the_exact_mean():
     levels = ops.box_pyramid(x, (16, 4))
     assert levels[0] is x
     assert torch.allclose(levels[1][0, 0, 1, 2], x[0, 0, 4:8, 8:12].mean())
+
+
+def test_kept_products_follow_the_weights():
+    layer = ops.AdaptiveConv2d(4, 4, 3, w_dim=8, kernels=2)
+    x, w = torch.randn(2, 4, 6, 6), torch.randn(2, 8)
+    exact = layer(x, w).detach()
+    with torch.no_grad():
+        assert torch.equal(layer(x, w), exact) and torch.equal(layer(x, w), exact)
+        layer.weight.mul_(torch.rand(8, 1, 1, 1) + 0.5)
+        changed = layer(x, w)
+    assert not torch.allclose(changed, exact)
+    assert torch.equal(changed, layer(x, w).detach())

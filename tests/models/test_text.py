@@ -2,7 +2,9 @@
 not at all.
 """
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import open_clip
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from workbench.errors import WorkbenchError
-from workbench.models.clip_io import compact_state, round_to_fp16
+from workbench.models.clip_io import compact_state, round_to_fp16, write_folder
 from workbench.models.mini_clip import mini_clip_cfg, new_mini_clip
 from workbench.models.text import TextEncoder, TextFeatures, build_clip, load_clip, save_clip
 from workbench.models.tokens import BpeTokenizer, CompactTokenizer, split_words
@@ -297,6 +299,54 @@ def test_nothing_is_overwritten_silently(mini, folder):
     save_clip(mini, folder, overwrite=True)
     assert (folder / "README.md").read_text() == "card"
     assert sorted(p.name for p in folder.parent.iterdir()) == ["clip"]  # nothing left beside it
+
+
+def test_a_subfolder_is_replaced_as_a_whole(tmp_path):
+    def write(word):
+        def fill(path):
+            (path / "tower").mkdir()
+            (path / "tower" / word).write_text(word)
+            (path / "config.json").write_text(word)
+
+        return fill
+
+    write_folder(tmp_path / "model", write("old"))
+    (tmp_path / "model/notes.txt").write_text("mine")
+    write_folder(tmp_path / "model", write("new"), overwrite=True)
+    held = {p.name: p.read_text() for p in tmp_path.rglob("*") if p.is_file()}
+    assert held == {"new": "new", "config.json": "new", "notes.txt": "mine"}
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_an_exchange_that_fails_half_way_is_taken_back(tmp_path, monkeypatch):
+    for name in ("a.txt", "config.json"):
+        (tmp_path / "model" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "model" / name).write_text("old")
+    replace = os.replace
+
+    def on_a_bad_day(source, target):
+        if Path(target) == tmp_path / "model/config.json" and ".tmp-" in str(source):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    def write(path):
+        for name in ("a.txt", "b.txt", "config.json"):
+            (path / name).write_text("new")
+
+    monkeypatch.setattr(os, "replace", on_a_bad_day)
+    with pytest.raises(OSError, match=r"Cannot write .*model: the disk is full; free some space"):
+        write_folder(tmp_path / "model", write, overwrite=True)
+    held = {name: (tmp_path / "model" / name).read_text() for name in ("a.txt", "config.json")}
+    assert held == {"a.txt": "old", "config.json": "old"}
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_full_disk_leaves_the_old_clip_and_no_scraps(mini, folder, largest_file):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with largest_file(2_000), pytest.raises(OSError, match=r"Cannot write .*clip: .*another folder"):
+        save_clip(mini, folder, overwrite=True)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert os.listdir(folder.parent) == ["clip"]
 
 
 def test_a_misfit_names_key_and_both_shapes(mini, folder):

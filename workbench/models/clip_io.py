@@ -8,11 +8,13 @@ A CLIP folder holds `config.json` ({"schema": 1, "kind": "clip", "model_cfg": op
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import open_clip
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
+from workbench.images import clear_os_error
 from workbench.models.tokens import BpeTokenizer, Tokenizer, tokenizer_from_json
 
 SCHEMA = 1
@@ -84,7 +87,7 @@ def build_clip(
         )
     try:
         model = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**cfg)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise WorkbenchError(
             f"The model_cfg of {name} is none that open_clip {open_clip.__version__} can build ({error}). "
             "Expected embed_dim, vision_cfg and text_cfg as open_clip names them."
@@ -187,7 +190,8 @@ def check_folder(folder: Path, kind: str, files: tuple[str, ...]) -> dict:
 def write_folder(folder: str | Path, write: Callable[[Path], None], *, overwrite: bool = False) -> Path:
     """Let `write` fill a folder beside `folder`, then move it in place; a folder with files is refused.
 
-    With overwrite, files of the same name are replaced one by one and all others stay.
+    With overwrite, entries of the same name (subfolders as a whole) are replaced and all others stay. A full
+    disk or a missing permission is an OSError of one sentence, and the folder is as it was.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -197,19 +201,41 @@ def write_folder(folder: str | Path, write: Callable[[Path], None], *, overwrite
         raise WorkbenchError(
             f"{folder} already holds files, and nothing is overwritten: choose a new or empty folder."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    beside.mkdir()
+    tag = uuid.uuid4().hex[:8]
+    beside = folder.with_name(f"{folder.name}.tmp-{tag}")
     try:
+        beside.mkdir(parents=True)
         write(beside)
         if full:
-            for path in sorted(beside.iterdir(), key=lambda p: p.name == "config.json"):
-                os.replace(path, folder / path.name)
+            _exchange(beside, folder, folder.with_name(f"{folder.name}.old-{tag}"))
         else:
             os.replace(beside, folder)
+    except OSError as error:
+        raise clear_os_error(error, folder) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def _exchange(beside: Path, folder: Path, old: Path) -> None:
+    """Move the entries of `beside` into `folder`, config.json last.
+
+    What they replace waits in `old`, and goes back if one cannot be moved.
+    """
+    old.mkdir()
+    try:
+        for path in sorted(beside.iterdir(), key=lambda p: p.name == "config.json"):
+            if (folder / path.name).exists():
+                os.replace(folder / path.name, old / path.name)  # a folder cannot be replaced while full
+            os.replace(path, folder / path.name)
+    except OSError:
+        for path in old.iterdir():
+            if (folder / path.name).exists():
+                os.replace(folder / path.name, beside / path.name)
+            os.replace(path, folder / path.name)
+        old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -260,7 +286,7 @@ def _find_weights(name: str, pretrained: str, tag_cfg: dict) -> Path:
     filename = Path(filename or "open_clip_model.safetensors").with_suffix(".safetensors").name
     try:
         return Path(hf_hub_download(repo, filename))
-    except (OSError, ValueError) as error:  # no network, not in the cache, offline mode
+    except (OSError, ValueError, httpx2.TransportError) as error:  # no network, offline, not in the cache
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WorkbenchError(
             f"The weights of {name} ({pretrained}) can't be had: {repo}/{filename} is not in the cache of "

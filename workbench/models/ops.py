@@ -9,6 +9,7 @@ float32.
 from __future__ import annotations
 
 import math
+from itertools import combinations_with_replacement
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +50,11 @@ class EqualLinear(nn.Module):
         self.bias_gain = lr_mul
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = (self.weight * self.weight_gain).to(x.dtype)
+        weight, gain = self.weight, self.weight_gain
+        # the gain goes to whichever side is smaller: a single w beside a large matrix, or many tokens
+        x, weight = (x * gain, weight) if x.numel() < weight.numel() else (x, weight * gain)
         bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
-        return F.linear(x, weight, bias)
+        return F.linear(x, weight.to(x.dtype), bias)
 
 
 class EqualConv2d(nn.Module):
@@ -77,24 +80,30 @@ class EqualConv2d(nn.Module):
 # --- sample-adaptive kernel selection (Sec. 3.1, Eq. 2; modulation of Eq. 3 as in StyleGAN2) ----------------
 
 
-def demodulation(bank: Tensor, style: Tensor, selection: Tensor | None) -> Tensor:
-    """d_no = (eps + sum_{i,k} (s_ni K_n[o,i,k])^2)^(-1/2) without building the mixed kernel K_n of any
-    sample.
+def gram(bank: Tensor) -> Tensor:
+    """Products of kernels summed over their taps, the pairs n <= m of a symmetric matrix in turn.
 
-    bank [K, O, I, k, k], style [N, I], selection [N, K] or None for K = 1 -> [N, O], float32 or better. The
-    square of a mixture needs the bank's Gram matrix G[n, m, o, i] = sum_k K_n K_m; it is symmetric, so only
-    the pairs n <= m are formed. Per-kernel norms alone would miss the cross terms.
+    bank [K, O, I, k, k] -> [K (K + 1) / 2, O, I]: G[n, m, o, i] = sum_k K_n[o, i, k] K_m[o, i, k].
+    """
+    pairs = combinations_with_replacement(range(bank.shape[0]), 2)
+    return torch.stack([(bank[n] * bank[m]).sum((2, 3)) for n, m in pairs])
+
+
+def demodulation(products: Tensor, style: Tensor, selection: Tensor | None) -> Tensor:
+    """d_no = (eps + sum_{i,k} (s_ni K_n[o,i,k])^2)^(-1/2) without building any sample's mixed kernel K_n.
+
+    products: `gram` of the bank, style [N, I], selection [N, K] or None for K = 1 -> [N, O]. The square of a
+    mixture needs the products of all pairs of kernels; per-kernel norms alone would miss the cross terms.
     """
     square = style.square()
     if selection is None:
-        norm = square @ bank[0].square().sum((2, 3)).t()
+        norm = square @ products[0].t()
     else:
         norm = 0.0
-        for n in range(bank.shape[0]):
-            for m in range(n, bank.shape[0]):
-                gram = (bank[n] * bank[m]).sum((2, 3))
-                weight = selection[:, n] * selection[:, m] * (1.0 if n == m else 2.0)
-                norm = norm + weight[:, None] * (square @ gram.t())
+        pairs = combinations_with_replacement(range(selection.shape[1]), 2)
+        for (n, m), product in zip(pairs, products, strict=True):
+            weight = selection[:, n] * selection[:, m] * (1.0 if n == m else 2.0)
+            norm = norm + weight[:, None] * (square @ product.t())
     return (norm + DEMODULATION_EPS).rsqrt()
 
 
@@ -106,17 +115,21 @@ def adaptive_conv_shared(
     *,
     demodulate: bool = True,
     gain: float = 1.0,
+    products: Tensor | None = None,
 ) -> Tensor:
     """Adaptive convolution as K shared convolutions, mixed after: y_n = d_n . sum_m a_nm (K_m * (s_n . x_n)).
 
-    Cheap when K = 1 or the map is small. Shapes as in `adaptive_conv`.
+    Cheap when K = 1 or the map is small. Shapes as in `adaptive_conv`; products: the bank's `gram`, if known.
     """
     kernels, out_channels, in_channels, size, _ = bank.shape
     n = x.shape[0]
     scaled = x * style.to(x.dtype)[:, :, None, None]
     weight = bank.reshape(kernels * out_channels, in_channels, size, size)
     y = F.conv2d(scaled, weight.to(dtype=x.dtype, memory_format=torch.channels_last), padding=size // 2)
-    scale = demodulation(bank, style, selection) * gain if demodulate else x.new_full((n, out_channels), gain)
+    if demodulate:
+        scale = demodulation(gram(bank) if products is None else products, style, selection) * gain
+    else:
+        scale = x.new_full((n, out_channels), gain)
     if selection is None:
         return y * scale.to(x.dtype).view(n, out_channels, 1, 1)
     gate = (selection[:, :, None] * scale[:, None]).to(x.dtype)[..., None, None]
@@ -152,18 +165,27 @@ def adaptive_conv_grouped(
     return y.view(n, out_channels, h, w).contiguous(memory_format=torch.channels_last)
 
 
-def adaptive_conv(x: Tensor, bank: Tensor, style: Tensor, selection: Tensor | None = None, *,
-                  demodulate: bool = True, gain: float = 1.0) -> Tensor:  # fmt: skip
-    """Convolve each sample with its own kernel, mixed from a bank and modulated by its style (Sec. 3.1, Eq.
-    2-3).
+def adaptive_conv(
+    x: Tensor,
+    bank: Tensor,
+    style: Tensor,
+    selection: Tensor | None = None,
+    *,
+    demodulate: bool = True,
+    gain: float = 1.0,
+    products: Tensor | None = None,
+) -> Tensor:
+    """Convolve each sample with its own kernel, mixed from a bank and modulated by its style (Eq. 2-3).
 
-    x [N, I, H, W], bank [K, O, I, k, k], style s [N, I], selection a [N, K] (rows sum to 1; None when K = 1)
-    -> [N, O, H, W], times gain. Takes the cheaper of two equal computations by shape: shared convolutions up
-    to two kernels or on small maps, per-sample kernels else.
+    x [N, I, H, W], bank [K, O, I, k, k], style s [N, I], selection a [N, K] (rows sum to 1; None when K = 1),
+    products `gram(bank)` where it is known -> [N, O, H, W], times gain. Takes the cheaper of two equal
+    computations by shape: shared convolutions up to two kernels or on small maps, per-sample kernels else.
     """
     kernels, pixels = bank.shape[0], x.shape[-1] * x.shape[-2]
     if kernels <= 2 or pixels <= 64:
-        return adaptive_conv_shared(x, bank, style, selection, demodulate=demodulate, gain=gain)
+        return adaptive_conv_shared(
+            x, bank, style, selection, demodulate=demodulate, gain=gain, products=products
+        )
     return adaptive_conv_grouped(x, bank, style, selection, demodulate=demodulate, gain=gain)
 
 
@@ -184,6 +206,20 @@ class AdaptiveConv2d(nn.Module):
         self.select = EqualLinear(w_dim, kernels) if kernels > 1 else None
         # demodulation sets the scale of the output; without it the kernel is equalised by its fan-in
         self.gain = gain if demodulate else gain / math.sqrt(in_channels * kernel * kernel)
+        self._kept: tuple[tuple, Tensor] | None = None
+
+    def products(self, bank: Tensor) -> Tensor | None:
+        """The bank's `gram`, kept between calls while no gradient is wanted and the weights stay as they are:
+        for one picture it costs as much as the convolutions. None where nothing is demodulated.
+        """
+        if not self.demodulate:
+            return None
+        if torch.is_grad_enabled():
+            return gram(bank)
+        state = (self.weight._version, self.weight.data_ptr(), self.weight.device)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, gram(bank))
+        return self._kept[1]
 
     def selection(self, w: Tensor) -> Tensor | None:
         """a = softmax(W_filter^T w + b_filter), [N, w_dim] -> [N, K]; None for K = 1 (Eq. 2)."""
@@ -192,7 +228,13 @@ class AdaptiveConv2d(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         bank = self.weight.unflatten(0, (self.kernels, self.out_channels))
         return adaptive_conv(
-            x, bank, self.style(w), self.selection(w), demodulate=self.demodulate, gain=self.gain
+            x,
+            bank,
+            self.style(w),
+            self.selection(w),
+            demodulate=self.demodulate,
+            gain=self.gain,
+            products=self.products(bank),
         )
 
 

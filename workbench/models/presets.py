@@ -25,8 +25,8 @@ class Preset:
 def shepherd(resolution: int) -> Preset:
     """The demo model, sized for two CPU cores.
 
-    Differs from the paper to save arithmetic: D judges two of the pyramid's levels at three outputs instead of
-    all at all, attention stops at 16 px, T has two layers.
+    Differs from the paper to save arithmetic: D judges two of the pyramid's levels at three outputs instead
+    of all at all, attention stops at 16 px, T has two layers.
     """
     channels = {4: 256, 8: 256, 16: 128, 32: 64, 64: 32}
     # the finest map keeps 32 channels whatever the resolution

@@ -108,7 +108,12 @@ def _new_tower(config: dict) -> TextTransformer:
     passed += ("scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
     act_layer = QuickGELU if config["quick_gelu"] else nn.GELU
     options = {name: getattr(cfg, name) for name in passed}
-    return TextTransformer(output_dim=config["embed_dim"], act_layer=act_layer, **options)
+    try:
+        return TextTransformer(output_dim=config["embed_dim"], act_layer=act_layer, **options)
+    except (TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError) as error:
+        raise WorkbenchError(
+            f"text_cfg holds sizes that no text tower can have ({error}): get the folder again."
+        ) from error
 
 
 class TextEncoder(nn.Module):
