@@ -1,35 +1,22 @@
 """A training run and the bad days of its machine: killed at any moment, disk full, folder taken away."""
 
-import importlib.util
 import os
 import random
 import resource
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import tiny_run
 import torch
 
 from workbench.training import checkpoint
 from workbench.training.history import TIMES, read_history
 
-SCRIPT = Path(__file__).parents[1] / "training" / "tiny_run.py"
-
 
 @pytest.fixture(scope="module")
-def tiny():
-    spec = importlib.util.spec_from_file_location("tiny_run", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def inputs(tiny, tmp_path_factory):
-    return tiny.make_inputs(tmp_path_factory.mktemp("inputs"))
+def inputs(tmp_path_factory):
+    return tiny_run.make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(autouse=True)
@@ -40,36 +27,24 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def start(inputs, run: Path) -> subprocess.Popen:
-    command = [sys.executable, str(SCRIPT), str(inputs[0].parent), str(run)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
 def lines(run: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k not in TIMES} for line in read_history(run, undone=True)]
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny, inputs, tmp_path):
-    tiny.run_tiny(inputs, tmp_path / "whole")
+def test_killed_at_random_moments_it_ends_with_the_same_bits(inputs, tmp_path):
+    tiny_run.run_tiny(inputs, tmp_path / "whole")
     run, dice = tmp_path / "killed", random.Random()
     for _ in range(2):
-        process = start(inputs, run)
+        process = tiny_run.start_process(inputs, run)
         seen = checkpoint.newest_nimg(run)
         end = time.monotonic() + 600
-        while (
-            checkpoint.newest_nimg(run) in (seen, None) and process.poll() is None and time.monotonic() < end
-        ):
+        while checkpoint.newest_nimg(run) in (seen, None) and process.is_alive() and time.monotonic() < end:
             time.sleep(0.005)
         time.sleep(dice.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert checkpoint.newest(run)[0] is not None
-    assert tiny.run_tiny(inputs, run).reason == "done"
+    assert tiny_run.run_tiny(inputs, run).reason == "done"
     whole, again = checkpoint.newest(tmp_path / "whole")[0].tensors(), checkpoint.newest(run)[0].tensors()
     for part, tensors in whole.items():
         assert all(torch.equal(value, again[part][name]) for name, value in tensors.items()), part
@@ -100,8 +75,8 @@ def test_a_refused_checkpoint_leaves_the_last_good_one_and_nothing_else(tmp_path
     assert checkpoint.newest(tmp_path)[0].cur_nimg == 1
 
 
-def test_a_disk_full_for_a_while_costs_a_checkpoint_and_no_training(tiny, inputs, tmp_path, monkeypatch):
-    tiny.run_tiny(inputs, tmp_path / "whole")
+def test_a_disk_full_for_a_while_costs_a_checkpoint_and_no_training(inputs, tmp_path, monkeypatch):
+    tiny_run.run_tiny(inputs, tmp_path / "whole")
     real, full = checkpoint._write_file, {48, 96}
 
     def write_file(path, data):
@@ -110,7 +85,7 @@ def test_a_disk_full_for_a_while_costs_a_checkpoint_and_no_training(tiny, inputs
         return real(path, data)
 
     monkeypatch.setattr(checkpoint, "_write_file", write_file)
-    assert tiny.run_tiny(inputs, tmp_path / "run").reason == "done"
+    assert tiny_run.run_tiny(inputs, tmp_path / "run").reason == "done"
     said = read_history(tmp_path / "run", "event")
     assert [line["cur_nimg"] for line in said] == [48, 96]
     assert "the disk is full; free some space" in said[0]["text"] and "The run goes on" in said[0]["text"]
@@ -123,7 +98,7 @@ def test_a_disk_full_for_a_while_costs_a_checkpoint_and_no_training(tiny, inputs
     )
 
 
-def test_a_disk_full_at_the_end_is_one_sentence_and_the_run_can_go_on(tiny, inputs, tmp_path, monkeypatch):
+def test_a_disk_full_at_the_end_is_one_sentence_and_the_run_can_go_on(inputs, tmp_path, monkeypatch):
     real = checkpoint._write_file
 
     def write_file(path, data):
@@ -136,9 +111,9 @@ def test_a_disk_full_at_the_end_is_one_sentence_and_the_run_can_go_on(tiny, inpu
         with pytest.raises(
             OSError, match=r"Cannot write .*the disk is full; free some space and run it again\."
         ):
-            tiny.run_tiny(inputs, tmp_path / "run", images=64)
+            tiny_run.run_tiny(inputs, tmp_path / "run", images=64)
     assert checkpoint.newest(tmp_path / "run")[0].cur_nimg == 48
-    assert tiny.run_tiny(inputs, tmp_path / "run", images=64).reason == "done"
+    assert tiny_run.run_tiny(inputs, tmp_path / "run", images=64).reason == "done"
 
 
 def test_history_waits_for_space_and_loses_no_line(tmp_path, small_files):
@@ -156,8 +131,8 @@ def test_history_waits_for_space_and_loses_no_line(tmp_path, small_files):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_one_sentence(tiny, inputs, tmp_path):
+def test_a_folder_without_permission_is_one_sentence(inputs, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OSError, match="permission is denied"):
-        tiny.run_tiny(inputs, tmp_path / "run")
+        tiny_run.run_tiny(inputs, tmp_path / "run")
     tmp_path.chmod(0o700)

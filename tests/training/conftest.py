@@ -1,27 +1,17 @@
 """One tiny data set, CLIP and reference run for all training tests."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import tiny_run
 import torch
 
 
 @pytest.fixture(scope="session")
-def tiny() -> ModuleType:
-    """tests/training/tiny_run.py as a module."""
-    spec = importlib.util.spec_from_file_location("tiny_run", Path(__file__).with_name("tiny_run.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def inputs(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(data, clip) of tiny runs."""
-    return tiny.make_inputs(tmp_path_factory.mktemp("inputs"))
+    return tiny_run.make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +24,11 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def whole_run(tiny: ModuleType, inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_run(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an uninterrupted tiny run: what every interrupted one has to equal."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("whole") / "run"
-    result = tiny.run_tiny(inputs, out)
+    result = tiny_run.run_tiny(inputs, out)
     assert (result.reason, result.cur_nimg) == ("done", 192)
     return out
 

@@ -2,18 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
+import tiny_run
 import torch
 
 from workbench.errors import WorkbenchError
 from workbench.pipeline import Pipeline
-from workbench.training import checkpoint, trainer
+from workbench.training import checkpoint
+from workbench.training.batches import Feed
 from workbench.training.history import read_history
 
 
@@ -39,32 +41,39 @@ def test_half_of_the_grid_shows_two_z_of_one_prompt(whole_run):
 
 
 @pytest.mark.parametrize("pause", [8, 72, 96])
-def test_paused_and_resumed_equals_uninterrupted(tiny, inputs, whole_run, same_run, tmp_path, pause):
+def test_paused_and_resumed_equals_uninterrupted(inputs, whole_run, same_run, tmp_path, pause):
     out = tmp_path / "run"
-    assert tiny.run_tiny(inputs, out, stop_after_nimg=pause).reason == "paused"
-    assert tiny.run_tiny(inputs, out).reason == "done"
+    assert tiny_run.run_tiny(inputs, out, stop_after_nimg=pause).reason == "paused"
+    assert tiny_run.run_tiny(inputs, out).reason == "done"
     same_run(whole_run, out)
 
 
-def test_vision_heads_resume_exactly_too(tiny, inputs, same_run, tmp_path):
+def test_from_the_very_first_checkpoint_too(inputs, whole_run, same_run, tmp_path):
+    tiny_run.run_tiny(inputs, tmp_path / "run", stop_after_nimg=8)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000000008")  # as if killed during step 1
+    tiny_run.run_tiny(inputs, tmp_path / "run")
+    same_run(whole_run, tmp_path / "run")
+
+
+def test_vision_heads_resume_exactly_too(inputs, same_run, tmp_path):
     options = {"heads": True, "images": 48, "checkpoint_every_nimg": 16}
-    tiny.run_tiny(inputs, tmp_path / "a", **options)
-    tiny.run_tiny(inputs, tmp_path / "b", stop_after_nimg=24, **options)
-    tiny.run_tiny(inputs, tmp_path / "b", **options)
+    tiny_run.run_tiny(inputs, tmp_path / "a", **options)
+    tiny_run.run_tiny(inputs, tmp_path / "b", stop_after_nimg=24, **options)
+    tiny_run.run_tiny(inputs, tmp_path / "b", **options)
     same_run(tmp_path / "a", tmp_path / "b")
 
 
-def test_resuming_leaves_the_callers_randomness_alone(tiny, inputs, tmp_path):
+def test_resuming_leaves_the_callers_randomness_alone(inputs, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    tiny.run_tiny(inputs, tmp_path / "run", images=16)
+    tiny_run.run_tiny(inputs, tmp_path / "run", images=16)
     assert torch.equal(torch.rand(3), expected)
 
 
 def poison(monkeypatch, steps_hit: set[int], *, once: bool) -> None:
     """Give the named steps a z of NaN; once: only the first time that each is met."""
-    original, met = trainer.Feed.at, set()
+    original, met = Feed.at, set()
 
     def at(self, step):
         batch = original(self, step)
@@ -73,12 +82,12 @@ def poison(monkeypatch, steps_hit: set[int], *, once: bool) -> None:
             batch.z = batch.z * float("nan")
         return batch
 
-    monkeypatch.setattr(trainer.Feed, "at", at)
+    monkeypatch.setattr(Feed, "at", at)
 
 
-def test_a_poisoned_step_is_not_applied_and_said(tiny, inputs, tmp_path, monkeypatch):
+def test_a_poisoned_step_is_not_applied_and_said(inputs, tmp_path, monkeypatch):
     poison(monkeypatch, {4}, once=True)
-    tiny.run_tiny(inputs, tmp_path / "run", images=96)
+    tiny_run.run_tiny(inputs, tmp_path / "run", images=96)
     (event,) = read_history(tmp_path / "run", "event")
     assert event["event"] == "nonfinite" and "1 of the last 3 steps" in event["text"]
     last = checkpoint.newest(tmp_path / "run")[0]
@@ -86,9 +95,9 @@ def test_a_poisoned_step_is_not_applied_and_said(tiny, inputs, tmp_path, monkeyp
     assert sum(line["not_applied"] for line in read_history(tmp_path / "run", "step")) == 1
 
 
-def test_three_poisoned_steps_roll_back_with_half_the_rate(tiny, inputs, tmp_path, monkeypatch):
+def test_three_poisoned_steps_roll_back_with_half_the_rate(inputs, tmp_path, monkeypatch):
     poison(monkeypatch, {12, 13, 14}, once=True)
-    result = tiny.run_tiny(inputs, tmp_path / "run")
+    result = tiny_run.run_tiny(inputs, tmp_path / "run")
     assert result.cur_nimg == 192
     (event,) = [line for line in read_history(tmp_path / "run", "event") if line["event"] == "rollback"]
     assert (event["from_nimg"], event["back_to_nimg"]) == (120, 96)
@@ -99,61 +108,61 @@ def test_three_poisoned_steps_roll_back_with_half_the_rate(tiny, inputs, tmp_pat
     assert len(read_history(tmp_path / "run", "step", undone=True)) == len(numbers) + 1
 
 
-def test_hopeless_training_gives_up_and_says_what_to_do(tiny, inputs, tmp_path, monkeypatch):
+def test_hopeless_training_gives_up_and_says_what_to_do(inputs, tmp_path, monkeypatch):
     poison(monkeypatch, {7, 8, 9}, once=False)
     with pytest.raises(WorkbenchError, match=r"went back 6 times and still diverges.*lower lr_G"):
-        tiny.run_tiny(inputs, tmp_path / "run")
+        tiny_run.run_tiny(inputs, tmp_path / "run")
     assert checkpoint.newest(tmp_path / "run")[0].cur_nimg == 48
 
 
-def test_a_run_of_other_settings_is_refused_with_what_differs(tiny, inputs, whole_run):
+def test_a_run_of_other_settings_is_refused_with_what_differs(inputs, whole_run):
     with pytest.raises(WorkbenchError, match=r"lr_G 0\.0006, now 0\.001.*resume=extend"):
-        tiny.run_tiny(inputs, whole_run, lr_G=1e-3)
+        tiny_run.run_tiny(inputs, whole_run, lr_G=1e-3)
     with pytest.raises(WorkbenchError, match="seed 0, now 4"):
-        tiny.run_tiny(inputs, whole_run, seed=4)
+        tiny_run.run_tiny(inputs, whole_run, seed=4)
     with pytest.raises(WorkbenchError, match="already holds a run"):
-        tiny.run_tiny(inputs, whole_run, resume="never")
+        tiny_run.run_tiny(inputs, whole_run, resume="never")
 
 
-def test_foreign_folders_are_refused_and_stay_as_they_are(tiny, inputs, tmp_path):
+def test_foreign_folders_are_refused_and_stay_as_they_are(inputs, tmp_path):
     (tmp_path / "holiday.txt").write_text("sun")
     with pytest.raises(WorkbenchError, match=r"holds other files .holiday.txt"):
-        tiny.run_tiny(inputs, tmp_path)
+        tiny_run.run_tiny(inputs, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.txt"]
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"kind": "gigagan-pipeline", "schema": 1}')
     with pytest.raises(WorkbenchError, match=r"gigagan-pipeline.*belongs to something else"):
-        tiny.run_tiny(inputs, tmp_path / "model")
+        tiny_run.run_tiny(inputs, tmp_path / "model")
     (tmp_path / "file").write_text("")
     with pytest.raises((WorkbenchError, OSError), match="file"):
-        tiny.run_tiny(inputs, tmp_path / "file")
+        tiny_run.run_tiny(inputs, tmp_path / "file")
     with pytest.raises(WorkbenchError, match=r"no run in .* to extend"):
-        tiny.run_tiny(inputs, tmp_path / "new", resume="extend")
+        tiny_run.run_tiny(inputs, tmp_path / "new", resume="extend")
 
 
-def test_missing_data_is_named_and_leaves_no_run(tiny, inputs, tmp_path):
+def test_missing_data_is_named_and_leaves_no_run(inputs, tmp_path):
     with pytest.raises(WorkbenchError, match="no data set folder"):
-        tiny.run_tiny((tmp_path / "nowhere", inputs[1]), tmp_path / "run")
+        tiny_run.run_tiny((tmp_path / "nowhere", inputs[1]), tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_extend_goes_on_with_a_larger_budget(tiny, inputs, tmp_path):
-    tiny.run_tiny(inputs, tmp_path / "run", images=48)
-    result = tiny.run_tiny(inputs, tmp_path / "run", images=96, resume="extend")
+def test_extend_goes_on_with_a_larger_budget(inputs, tmp_path):
+    tiny_run.run_tiny(inputs, tmp_path / "run", images=48)
+    result = tiny_run.run_tiny(inputs, tmp_path / "run", images=96, resume="extend")
     assert result.cur_nimg == 96
     (event,) = read_history(tmp_path / "run", "event")
     assert event["cur_nimg"] == 48 and "images 48 -> 96" in event["text"]
     with pytest.raises(WorkbenchError, match="seed 0, now 1"):
-        tiny.run_tiny(inputs, tmp_path / "run", images=96, seed=1, resume="extend")
+        tiny_run.run_tiny(inputs, tmp_path / "run", images=96, seed=1, resume="extend")
 
 
-def test_evaluations_are_written_and_the_best_checkpoint_is_kept(tiny, inputs, tmp_path, monkeypatch):
+def test_evaluations_are_written_and_the_best_checkpoint_is_kept(inputs, tmp_path, monkeypatch):
     from workbench.evaluation.features import Judge, JudgeConfig
 
     monkeypatch.chdir(tmp_path)  # the cache of renders lies in runs/ below
     Judge(JudgeConfig(resolution=16, channels=(8, 8))).save_pretrained(tmp_path / "judge")
     options = {"resolution": 16, "images": 64, "eval_every_nimg": 16, "eval_n": 8, "keep_checkpoints": 1}
-    tiny.run_tiny(inputs, tmp_path / "run", judge=tmp_path / "judge", **options)
+    tiny_run.run_tiny(inputs, tmp_path / "run", judge=tmp_path / "judge", **options)
     found = read_history(tmp_path / "run", "eval")
     assert [line["cur_nimg"] for line in found] == [16, 32, 48, 64]
     assert {"n", "coat", "all", "frechet", "floor", "diversity"} <= found[0].keys()
@@ -163,45 +172,38 @@ def test_evaluations_are_written_and_the_best_checkpoint_is_kept(tiny, inputs, t
     assert checkpoint.best(tmp_path / "run").cur_nimg == best["cur_nimg"]
 
 
-def test_two_trainers_never_share_a_folder(tiny, inputs, tmp_path):
+def test_two_trainers_never_share_a_folder(inputs, tmp_path):
     from workbench.training import runs
 
     with runs.held(tmp_path / "run"), pytest.raises(WorkbenchError, match="Another training"):
-        tiny.run_tiny(inputs, tmp_path / "run", images=16)
+        tiny_run.run_tiny(inputs, tmp_path / "run", images=16)
 
 
-def test_trains_outside_of_the_main_thread(tiny, inputs, tmp_path):
+def test_trains_outside_of_the_main_thread(inputs, tmp_path):
     found = []
-    thread = threading.Thread(target=lambda: found.append(tiny.run_tiny(inputs, tmp_path / "run", images=16)))
+    thread = threading.Thread(
+        target=lambda: found.append(tiny_run.run_tiny(inputs, tmp_path / "run", images=16))
+    )
     thread.start()
     thread.join()
     assert found[0].reason == "done"
 
 
-def test_ctrl_c_finishes_the_step_saves_and_can_go_on(tiny, inputs, whole_run, same_run, tmp_path):
-    script = Path(__file__).with_name("tiny_run.py")
-    command = [sys.executable, str(script), str(inputs[0].parent), str(tmp_path / "run")]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def test_ctrl_c_finishes_the_step_saves_and_can_go_on(inputs, whole_run, same_run, tmp_path):
+    process = tiny_run.start_process(inputs, tmp_path / "run", tmp_path / "said.txt")
     wait_for_line(tmp_path / "run", 24)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0 and "Finishing this step" in said and "Stopped at" in said, said
+    os.kill(process.pid, signal.SIGINT)
+    process.join(600)
+    said = (tmp_path / "said.txt").read_text()
+    assert process.exitcode == 0 and "Finishing this step" in said and "Stopped at" in said, said
     stopped = checkpoint.newest(tmp_path / "run")[0].cur_nimg
     assert 24 <= stopped < 192 and (tmp_path / "run" / "model" / "config.json").is_file()
-    tiny.run_tiny(inputs, tmp_path / "run")
+    tiny_run.run_tiny(inputs, tmp_path / "run")
     same_run(whole_run, tmp_path / "run")
 
 
 def wait_for_line(run: Path, cur_nimg: int, seconds: float = 600.0) -> None:
     """Until the history has come to cur_nimg."""
-    import time
-
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         path = run / "history.jsonl"

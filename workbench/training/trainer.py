@@ -199,7 +199,7 @@ class Trainer:
         """Train until the budget, a signal or `stop_after_nimg`; save and write the model."""
         begun, until = time.perf_counter(), min(self.config.images, stop_after_nimg or self.config.images)
         with self._bar() as bar:
-            if self.cur_nimg == 0:
+            if checkpoint.newest_nimg(self.out) is None:  # else these two are in the history already
                 self.sample()
                 self.save(must=True)
             while self.cur_nimg < until and not self._any(stop.is_set()):

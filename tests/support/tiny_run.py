@@ -1,10 +1,8 @@
-"""A training run of seconds, for tests in this process and, as a script, for tests that kill it.
+"""A training run of seconds, in the test's own process or in one that may be killed."""
 
-python tiny_run.py FOLDER RUN [--images N] [--stop-after N] [--fields JSON]
-"""
-
-import argparse
-import json
+import multiprocessing as mp
+import os
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -99,19 +97,17 @@ def run_tiny(
     )
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--stop-after", type=int)
-    parser.add_argument("--fields", type=json.loads, default={})
-    arguments = parser.parse_args()
+def start_process(inputs: tuple[Path, Path], out: Path, said: Path | None = None) -> mp.process.BaseProcess:
+    """`run_tiny` in a process of its own, one thread; what it prints goes into the file `said`."""
+    context = mp.get_context("forkserver")
+    # Loaded once for all of them: a start then takes moments.
+    context.set_forkserver_preload(["accelerate", "workbench.training.trainer", "workbench.datasets.folder"])
+    process = context.Process(target=_run_alone, args=(inputs, out, said))
+    process.start()
+    return process
+
+
+def _run_alone(inputs: tuple[Path, Path], out: Path, said: Path | None) -> None:
     torch.set_num_threads(1)
-    result = run_tiny(
-        make_inputs(arguments.folder),
-        arguments.run,
-        stop_after_nimg=arguments.stop_after,
-        progress=True,
-        **arguments.fields,
-    )
-    print(result.reason, result.cur_nimg)
+    with open(said or os.devnull, "w", buffering=1) as words, redirect_stdout(words), redirect_stderr(words):
+        run_tiny(inputs, out, progress=True)
