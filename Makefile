@@ -2,6 +2,7 @@
 #
 #   make app    [PORT=7860] [HOST=127.0.0.1]   the app on the shipped model; prints its address
 #   make lab                                   the notebooks in JupyterLab
+#   make notebooks                             runs all notebooks at class size and stores them with their outputs
 #   make test                                  lint, layers, tests, notebooks (about 10 minutes on two cores)
 #   make test-long                             the tests that take minutes each
 #   make demo-models [PROFILE=cpu|cuda]        trains everything that ships, from nothing; resumes where it stopped
@@ -30,7 +31,7 @@ RUN := $(PY) -m workbench.cli
 key:
 	@echo $(KEY)
 
-.PHONY: help key app lab test test-long demo-models readme constraints clean
+.PHONY: help key app lab notebooks test test-long demo-models readme constraints clean
 
 help:
 	@sed -n '2,/^$$/p' Makefile | sed 's/^#//; s/^ //'
@@ -79,6 +80,10 @@ app: $(APP_READY)
 lab: $(APP_READY)
 	@exec $(PY) -m jupyterlab --notebook-dir=notebooks --ip=$(HOST)
 
+# No kernel state, no widget state, no times are stored; a cell that fails or warns leaves its file as it was.
+notebooks: $(DEV_READY)
+	@WORKBENCH_PROFILE=class $(PY) tests/notebooks/execute.py
+
 test: $(DEV_READY)
 	@if ! $(PY) -c 'import sys; from workbench.doctor import find_chromium; sys.exit(find_chromium() is None)'; then
 	  echo "NOTE: no chromium here: the browser tests will be SKIPPED. To run them: sudo apt-get install chromium" >&2
@@ -86,7 +91,8 @@ test: $(DEV_READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
-	$(PY) -m pytest --nbval-lax --nbval-current-env tests $(wildcard notebooks)
+	WORKBENCH_PROFILE=smoke $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=240 \
+	  --nbval-kernel-startup-timeout=240 tests $(wildcard notebooks)
 
 test-long: $(DEV_READY)
 	@$(PY) -m pytest -m long tests
