@@ -31,7 +31,7 @@ RUN := $(PY) -m workbench.cli
 key:
 	@echo $(KEY)
 
-.PHONY: help key app lab notebooks test test-long demo-models readme constraints clean
+.PHONY: help key app lab notebooks test test-long demo-models ship readme constraints clean
 
 help:
 	@sed -n '2,/^$$/p' Makefile | sed 's/^#//; s/^ //'
@@ -115,6 +115,16 @@ demo-models: $(APP_READY)
 	$(RUN) evaluate faithfulness --model $(DEMO)/shepherd-64/model --judge $(DEMO)/judge --device $(DEVICE) --json \
 	  | tee $(DEMO)/faithfulness.json
 	echo "The models are in $(DEMO). Look at them: $(RUN) app --model $(DEMO)/shepherd-64/model"
+
+# Put a finished run where the app, the notebooks and README look for it.
+RUN_TO_SHIP ?= $(DEMO)/shepherd-64
+ship: $(APP_READY)
+	@test -d "$(RUN_TO_SHIP)/model" || { echo "error: $(RUN_TO_SHIP) is no finished run: make demo-models, or RUN_TO_SHIP=runs/…" >&2; exit 2; }
+	rm -rf assets/models/shepherd-64 assets/training/shepherd-64
+	mkdir -p assets/models assets/training/shepherd-64 assets/pictures
+	cp -r "$(RUN_TO_SHIP)/model" assets/models/shepherd-64
+	cp -r "$(RUN_TO_SHIP)"/{config.json,history.jsonl,samples,training.gif} assets/training/shepherd-64/
+	$(RUN) gallery --out assets/pictures
 
 # The table of figures in README, from assets/reports/figures.json.
 readme: $(APP_READY)
