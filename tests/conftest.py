@@ -1,8 +1,10 @@
 """What every test stands on: fixed seeds, few threads, no network beyond this machine, and loud skips."""
 
+import contextlib
 import ipaddress
 import os
 import random
+import resource
 import socket
 
 # Before any library reads them; the processes that tests start inherit them.
@@ -94,3 +96,19 @@ def chromium() -> str:
     if path is None:
         pytest.skip(NO_CHROMIUM)
     return path
+
+
+@pytest.fixture
+def largest_file():
+    """A context in which the kernel stops every write beyond n bytes of a file, much as a full disk would."""
+
+    @contextlib.contextmanager
+    def limited(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

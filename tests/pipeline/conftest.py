@@ -1,8 +1,5 @@
 """A tiny but whole pipeline: real generator, real text tower, real tokenizer, random weights."""
 
-import contextlib
-import resource
-
 import pytest
 import torch
 
@@ -54,19 +51,3 @@ def pipe(text_encoder):
 def folder(pipe, tmp_path):
     """A saved model folder."""
     return pipe.save_pretrained(tmp_path / "model")
-
-
-@pytest.fixture
-def largest_file():
-    """A context in which the kernel stops every write beyond n bytes of a file, much as a full disk would."""
-
-    @contextlib.contextmanager
-    def limited(size):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limited
