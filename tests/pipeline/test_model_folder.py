@@ -1,8 +1,10 @@
 """The model folder: exact round trips, whole or not at all, every damage named, the Hub by real requests."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -246,6 +248,20 @@ def test_an_unknown_architecture_is_told(folder, generator):
     refused(folder, "config.json describes (a|no) generator")
 
 
+@pytest.mark.parametrize(("key", "value"), [("card", "a dog"), ("weights", [1]), ("weights", None)])
+def test_parts_of_another_kind_are_told(folder, key, value):
+    change_config(folder, **{key: value})
+    refused(folder, f"as {key}: expected an object; copy the folder again")
+
+
+@pytest.mark.parametrize(
+    "change", [{"embed_dim": "x"}, {"embed_dim": -1}, {"text_cfg": 7}, {"text_cfg": {"width": 0}}]
+)
+def test_a_text_tower_that_cannot_be_is_told(folder, change):
+    change_config(folder / "text_encoder", **change)
+    refused(folder, "text_cfg|text tower|text encoder")
+
+
 def test_wrong_shapes_are_told_with_key_expected_and_found(folder):
     def change(state):
         state["constant"] = torch.zeros(1, 8, 4, 4)
@@ -295,6 +311,24 @@ def test_a_text_encoder_of_another_width_is_refused(folder):
 def test_offline_is_one_clear_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     refused("someone/some-model", "some-model is no folder here, and the Hugging Face Hub cannot be reached")
+
+
+def test_a_hub_that_hangs_up_is_one_clear_sentence(monkeypatch, tmp_path):
+    """As a proxy or a captive portal does: the connection stands, and no answer comes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up():
+            with contextlib.suppress(OSError):  # the server was closed: done
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        constants = huggingface_hub.constants
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        refused("someone/some-model", "no folder here, and the Hugging Face Hub cannot be reached")
+        server.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("name", ["a--b/c", "a/..b", "a/" + "b" * 100, "a/b.git"])

@@ -54,7 +54,7 @@ def find_folder(path_or_hub_name: str | Path) -> Path:
 
 def _download(name: str) -> Path:
     """The newest snapshot of a Hub model, or the cached one: safetensors, JSON and the card alone."""
-    import httpx
+    import httpx2  # what the Hub's client speaks through, and raises
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -62,7 +62,7 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS))
     except HFValidationError as error:
         raise WorkbenchError(f"{name} is no folder here and no valid Hub name: check the path.") from error
-    except (LocalEntryNotFoundError, ConnectionError, httpx.TransportError) as error:
+    except (LocalEntryNotFoundError, ConnectionError, httpx2.TransportError) as error:
         raise WorkbenchError(
             f"{name} is no folder here, and the Hugging Face Hub cannot be reached to look for it there: "
             "check the path or the network."
@@ -103,6 +103,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise WorkbenchError(
             f"The model folder {folder} is of version {schema!r}, but {SCHEMA} is read here: {advice}."
         )
+    for key in ("card", "weights"):
+        if not isinstance(config.get(key, {}), dict):
+            raise WorkbenchError(
+                f"{folder}/config.json holds {str(config[key])[:40]!r} as {key}: expected an object; "
+                "copy the folder again."
+            )
     return config
 
 
@@ -282,7 +288,7 @@ def card_text(card: Mapping[str, Any], *, parameters: int, resolution: int) -> s
 
 def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> str:
     """Create `owner/name` on the Hub if need be and upload the folder; returns its address."""
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
@@ -294,7 +300,7 @@ def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> s
         raise WorkbenchError(
             "Nobody is logged in to the Hugging Face Hub: run `hf auth login` or give a token."
         ) from error
-    except (OfflineModeIsEnabled, ConnectionError, httpx.TransportError) as error:
+    except (OfflineModeIsEnabled, ConnectionError, httpx2.TransportError) as error:
         raise WorkbenchError(
             f"The Hugging Face Hub cannot be reached, {repo_id} was not uploaded: check the network."
         ) from error
