@@ -89,8 +89,8 @@ def build_clip(
         model = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**cfg)
     except (TypeError, KeyError, AttributeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise WorkbenchError(
-            f"The model_cfg of {name} is none that open_clip {open_clip.__version__} can build ({error}). "
-            "Expected embed_dim, vision_cfg and text_cfg as open_clip names them."
+            f"The model_cfg of {name} is none that open_clip {open_clip.__version__} can build "
+            f"({str(error)[:120]}). Expected embed_dim, vision_cfg and text_cfg as open_clip names them."
         ) from error
     size = model.visual.image_size
     size = size[0] if isinstance(size, tuple | list) else size

@@ -112,7 +112,8 @@ def _new_tower(config: dict) -> TextTransformer:
         return TextTransformer(output_dim=config["embed_dim"], act_layer=act_layer, **options)
     except (TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError) as error:
         raise WorkbenchError(
-            f"text_cfg holds sizes that no text tower can have ({error}): get the folder again."
+            f"text_cfg or embed_dim is none that a text tower can have ({str(error)[:120]}): get the folder "
+            "again."
         ) from error
 
 
