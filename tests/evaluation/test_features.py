@@ -109,6 +109,17 @@ def test_save_and_load_give_the_same_bits(small, tmp_path):
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_a_full_disk_leaves_the_old_judge_and_no_scraps(small, tmp_path, largest_file):
+    small.save_pretrained(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with largest_file(1_000), pytest.raises(OSError, match=r"Cannot write .*model\.safetensors: "):
+        small.save_pretrained(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"Cannot write .*file/judge: a part of its path is a file"):
+        small.save_pretrained(tmp_path / "file" / "judge")
+
+
 def test_the_version_names_the_weights(small):
     before = small.version
     with torch.no_grad():

@@ -10,18 +10,18 @@ too early.
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from workbench.datasets.world import COATS, LIGHTS, POSES, SCENES, Factors
 from workbench.errors import WorkbenchError
+from workbench.images import clear_os_error, write_whole
 
 JUDGE_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "models" / "judge"
 SCHEMA = 1
@@ -256,16 +256,18 @@ class Judge(nn.Module):
         return self.measure(images, batch_size=batch_size).last
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write config.json and model.safetensors (fp16, running statistics fp32), each atomically."""
+        """Write config.json and model.safetensors (fp16, running statistics fp32), each atomically.
+
+        A full disk or a missing permission is an OSError of one sentence; what was there stays.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights, config = folder / "model.safetensors", folder / "config.json"
-        beside = weights.with_name(f"{weights.name}.tmp-{os.getpid()}")
-        save_file(_stored(self), beside)
-        os.replace(beside, weights)
-        beside = config.with_name(f"{config.name}.tmp-{os.getpid()}")
-        beside.write_text(json.dumps(self.config.to_json(), indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, config)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise clear_os_error(error, folder) from error
+        weights, config = save(_stored(self)), json.dumps(self.config.to_json(), indent=2) + "\n"
+        write_whole(folder / "model.safetensors", lambda handle: handle.write(weights))
+        write_whole(folder / "config.json", lambda handle: handle.write(config.encode()))
         return folder
 
 
