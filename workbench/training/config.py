@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 
 from workbench.errors import WorkbenchError
+from workbench.noise import check_seed
 
 # What `resume="extend"` may change in a run that exists: the budget, the rates and weights, and when things
 # are written.
@@ -74,7 +75,7 @@ class TrainConfig:
             _check_int(name, getattr(self, name), 1)
         _check_int("eval_every_nimg", self.eval_every_nimg, 0)
         _check_int("eval_n", self.eval_n, 2)
-        _check_int("seed", self.seed, 0)
+        object.__setattr__(self, "seed", check_seed(self.seed))
         if self.batch_size % 2:
             raise WorkbenchError(
                 f"batch_size is {self.batch_size}: expected an even number, because pictures come in pairs."
