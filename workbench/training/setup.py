@@ -68,13 +68,16 @@ def prepare(
         machine=machine,
         grid={"prompts": prompts, "seeds": seeds},
     )
-    facts, changes = _claim_folder(out, old, facts, resume, write=main)
+    facts, changes = _same_run(out, old, facts, resume)
     used = replace(config, precision=_precision(config, machine, old, say))
     device = torch.device(machine.device)
     players = steps.build(preset, used, clip, device, used.precision)
     share_gradients(accelerator, players.opt_G, players.opt_D)
     rank, world = accelerator.process_index, accelerator.num_processes
     feed = Feed(table, players.text_encoder, config, preset.generator.z_dim, device, rank=rank, world=world)
+    measures = _judge(judge, config, say)
+    if main and (old is None or changes):  # last: a mistake in the line leaves no run behind that it blocks
+        runs.write_facts(out, facts)
     return Setup(
         config=used,
         facts=facts,
@@ -83,31 +86,23 @@ def prepare(
         device=device,
         players=players,
         feed=feed,
-        judge=_judge(judge, config, say),
+        judge=measures,
         accelerator=accelerator,
     )
 
 
-def _claim_folder(
-    out: Path, old: dict | None, facts: dict, resume: str, *, write: bool
+def _same_run(
+    out: Path, old: dict | None, facts: dict, resume: str
 ) -> tuple[dict, dict[str, tuple[object, object]]]:
-    """Write config.json of a fresh run, or check that the one there is this run.
-
-    Returns (facts, changed settings).
-    """
+    """Check that the run in the folder, if there is one, is this one; (its facts, changed settings)."""
     if old is None:
-        if write:
-            runs.write_facts(out, facts)
         return facts, {}
     # The same pictures or CLIP by another path are the same.
     moved = {**facts, "data": {**facts["data"], "path": old["data"]["path"]}}
     if Path(_found(old["clip"])).resolve() == Path(facts["clip"]).resolve():
         moved["clip"] = old["clip"]
     changes = runs.check_same(out, old, moved, resume)
-    facts = {**old, "config": facts["config"]}
-    if changes and write:
-        runs.write_facts(out, facts)
-    return facts, changes
+    return {**old, "config": facts["config"]}, changes
 
 
 def _precision(config: TrainConfig, machine: Machine, old: dict | None, say: Callable[[str], None]) -> str:
