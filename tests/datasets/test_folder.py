@@ -162,6 +162,20 @@ def test_killed_on_its_first_write_a_run_still_starts(tmp_path):
     ]
 
 
+def test_a_picture_that_the_disk_refuses_is_named(tmp_path, largest_file):
+    one = {"count": 1, "seed": 3, "resolution": 64, "workers": 1, "progress": False}
+    with (
+        largest_file(2_000),
+        pytest.raises(
+            WorkbenchError,
+            match=r"Cannot write .*000000\.png: the file would be larger .* drawn so far are kept",
+        ),
+    ):
+        write_world(tmp_path / "set", **one)
+    assert not list((tmp_path / "set" / "images").iterdir())
+    assert len(read_folder(write_world(tmp_path / "set", **one))) == 1
+
+
 def test_a_full_disk_is_one_sentence_and_keeps_what_is_drawn(tmp_path):
     # A limit on file size fails the long metadata file as a full disk would, after the pictures.
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -12,6 +12,7 @@ too:
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -303,12 +304,16 @@ def _draw(folder: Path, seed: int, resolution: int, indices: list[int]) -> int:
     for index, picture in zip(indices, pictures, strict=True):
         file = folder / picture_name(index)
         beside = file.with_name(f"{file.name}.tmp-{os.getpid()}")
+        # Through memory: of a full disk Pillow's own writer says "encoder error -2", with no reason.
+        coded = io.BytesIO()
+        Image.fromarray(picture).save(coded, format="PNG")
         try:
-            Image.fromarray(picture).save(beside, format="PNG")
+            beside.write_bytes(coded.getbuffer())
             os.replace(beside, file)
-        except BaseException:
+        except OSError as error:
+            raise clear_os_error(error, file) from error  # what a write raises names no file
+        finally:
             beside.unlink(missing_ok=True)
-            raise
     return len(indices)
 
 
