@@ -125,6 +125,15 @@ def test_a_smaller_n_reads_the_first_rows_of_a_larger_one(tiny, tmp_path, monkey
     assert sorted(calls)[:2] == [2, 2] and more.n == 14  # only what was missing
 
 
+def test_a_cache_that_cannot_be_written_costs_no_figure(tiny, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    settings = {"n": 4, "seed": 0, "resolution": 16}
+    with pytest.warns(UserWarning, match="could not be kept .*; it is made again next time"):
+        found = reference.load_reference(tiny, cache=tmp_path / "thesis.tex" / "cache", **settings)
+    assert found.floor == reference.load_reference(tiny, cache=None, **settings).floor
+    assert (tmp_path / "thesis.tex").read_text() == "years"
+
+
 def test_what_was_kept_of_another_world_or_cut_short_is_made_again(tiny, tmp_path):
     honest = reference.load_reference(tiny, n=6, seed=0, resolution=16, cache=tmp_path)
     for file in tmp_path.glob("*.safetensors"):

@@ -7,20 +7,21 @@ it). The statistics of the usual case (n = 2000, seed 0, 64 px) ship with the ju
 """
 
 import json
-import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from workbench.datasets.world import COATS, LIGHTS, POSES, SCENES, Factors, draw_factors, render
 from workbench.errors import WorkbenchError
 from workbench.evaluation.distances import frechet, mean_and_covariance
 from workbench.evaluation.features import FACTOR_CLASSES, JUDGE_FOLDER, Judge, class_ids
+from workbench.images import write_whole
 
 Progress = Callable[[int, int, str], None]  # done, total, what is being done
 
@@ -109,10 +110,18 @@ def _read(path: Path, now: Tensor) -> tuple[dict[str, Tensor], dict] | None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
+    data = save(tensors, metadata={"facts": json.dumps(facts)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    save_file(tensors, beside, metadata={"facts": json.dumps(facts)})
-    os.replace(beside, path)
+    write_whole(path, lambda handle: handle.write(data))
+
+
+def _keep(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
+    """Write into the cache. A full or read-only disk costs the next evaluation some minutes, not this one."""
+    try:
+        _write(path, tensors, facts)
+    except OSError as error:
+        why = error.strerror or str(error)
+        warnings.warn(f"{path} could not be kept ({why}); it is made again next time.", stacklevel=2)
 
 
 def _features(
@@ -141,7 +150,7 @@ def _features(
         have += len(factors)
         if path is not None and (have >= n or have % 500 == 0):  # an interruption loses seconds, not minutes
             parts = [{k: torch.cat([p[k] for p in parts]) for k in parts[0]}]
-            _write(path, {**parts[0], "fingerprint": now}, {"judge": version, "seed": world_seed})
+            _keep(path, {**parts[0], "fingerprint": now}, {"judge": version, "seed": world_seed})
         if progress is not None:
             progress(have, n, "rendering held-out pictures")
     return {k: torch.cat([p[k] for p in parts])[:n] for k in parts[0]}
@@ -279,5 +288,5 @@ def render_spread(
         if progress is not None:
             progress(p + 1, prompts, "rendering pictures of the same factors")
     if path is not None:
-        _write(path, {"fingerprint": now}, {"spread": total / prompts})
+        _keep(path, {"fingerprint": now}, {"spread": total / prompts})
     return total / prompts
