@@ -211,6 +211,15 @@ def clear_os_error(error: OSError, path: str | Path) -> OSError:
     return clear
 
 
+def check_place(folder: str | Path) -> None:
+    """WorkbenchError when `folder` is none and cannot become one. Asked before long work; writes nothing."""
+    folder = Path(folder)
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        why = "may not be written to" if nearest.is_dir() else "is a file"
+        raise WorkbenchError(f"Cannot write into {folder}: {nearest} {why}; choose another folder.")
+
+
 def _move_unless_there(beside: Path, path: Path) -> None:
     """Rename that fails with FileExistsError when the name is taken; a link makes look and move one act."""
     try:

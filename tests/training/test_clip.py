@@ -227,6 +227,19 @@ def test_data_that_do_not_fit_are_refused(table, tmp_path):
     with pytest.raises(WorkbenchError):
         train_clip(tmp_path / "nowhere", tmp_path / "out", progress=False)
     assert not Path(tmp_path / "out").exists()
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(WorkbenchError, match=r"thesis\.tex is a file; choose another folder"):
+        run(table, tmp_path / "thesis.tex")
+
+
+def test_a_full_disk_keeps_the_last_state(table, tmp_path, largest_file):
+    run(table, tmp_path / "out", stop_at=1)
+    folder = tmp_path / "out.training"
+    before = (folder / "state.safetensors").read_bytes()
+    with largest_file(100_000), pytest.raises(OSError, match=r"Cannot write .*state\.safetensors: "):
+        run(table, tmp_path / "out", resume=True, stop_at=2)
+    assert (folder / "state.safetensors").read_bytes() == before
+    assert sorted(p.name for p in folder.iterdir()) == ["history.jsonl", "state.safetensors"]
 
 
 def test_own_captions_bring_their_own_words(table):

@@ -149,6 +149,14 @@ def test_training_learns(data):
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_an_hour_of_training(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    for out in (tmp_path / "thesis.tex", tmp_path / "thesis.tex" / "judge"):
+        with pytest.raises(WorkbenchError, match=r"thesis\.tex is a file; choose another folder"):
+            train_judge(out, training=TINY, config=CONFIG, data=tmp_path / "d", machine=FP32, progress=False)
+    assert os.listdir(tmp_path) == ["thesis.tex"] and (tmp_path / "thesis.tex").read_text() == "years"
+
+
 def test_refusals(data, tmp_path):
     with pytest.raises(WorkbenchError, match="holds a judge already"):
         train_judge(data.parent / "first", training=TINY, config=CONFIG, data=data)

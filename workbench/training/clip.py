@@ -9,7 +9,6 @@ pure function of (seed, step), so an interrupted training ends with the same bit
 import contextlib
 import json
 import math
-import os
 import random
 import shutil
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from workbench import hardware
@@ -28,6 +27,7 @@ from workbench.datasets import captions
 from workbench.datasets.loading import PictureTable
 from workbench.datasets.world import Factors
 from workbench.errors import WorkbenchError
+from workbench.images import check_place, write_whole
 from workbench.models.clip_io import round_to_fp16, save_clip
 from workbench.models.mini_clip import IMAGE_SIZE, new_mini_clip
 from workbench.noise import generator_for
@@ -232,12 +232,8 @@ class ClipTrainer:
             "data": str(len(self.table)),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f"state.safetensors.tmp-{os.getpid()}"
-        try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside, metadata=facts)
-            os.replace(beside, folder / "state.safetensors")
-        finally:
-            beside.unlink(missing_ok=True)
+        data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata=facts)
+        write_whole(folder / "state.safetensors", lambda handle: handle.write(data))
 
     def load(self, folder: Path) -> None:
         """Put a saved state back. Raises WorkbenchError for a damaged one or one of another training."""
@@ -359,6 +355,7 @@ def train_clip(
     out = Path(out)
     folder = out.with_name(f"{out.name}.training")
     say = print if progress else (lambda text: None)
+    check_place(out)
     if out.is_dir() and any(out.iterdir()):
         raise WorkbenchError(
             f"{out} already holds files, and nothing is overwritten: choose a new or empty folder."

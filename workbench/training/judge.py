@@ -8,7 +8,6 @@ of (seed, step), so an interrupted training ends with the same bits.
 import contextlib
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from workbench import hardware
@@ -36,6 +35,7 @@ from workbench.evaluation.features import (
     load_judge,
     to_targets,
 )
+from workbench.images import check_place, write_whole
 from workbench.noise import generator_for
 
 # Targets that change sign when a picture is mirrored.
@@ -180,9 +180,8 @@ def _save_state(
             for k, v in state.items()
         }
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    save_file(tensors, beside, metadata={"step": str(step), "training": json.dumps(asdict(training))})
-    os.replace(beside, path)
+    data = save(tensors, metadata={"step": str(step), "training": json.dumps(asdict(training))})
+    write_whole(path, lambda handle: handle.write(data))
 
 
 def _load_state(path: Path, judge: Judge, optimizer: torch.optim.Optimizer, training: JudgeTraining) -> int:
@@ -341,9 +340,7 @@ def write_card(folder: Path, judge: Judge, training: JudgeTraining, results: dic
         features=judge.feature_dim,
         last=judge.config.channels[-1],
     )
-    beside = folder / f"README.md.tmp-{os.getpid()}"
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, folder / "README.md")
+    write_whole(folder / "README.md", lambda handle: handle.write(text.encode()))
 
 
 def train_judge(
@@ -373,10 +370,9 @@ def train_judge(
     config = JudgeConfig() if config is None else config
     out, data, state = Path(out), Path(data), Path(work) / "state.safetensors"
     if (out / "model.safetensors").exists() and not overwrite:
-        raise WorkbenchError(
-            f"{out} holds a judge already. Choose another folder, or pass overwrite=True (--overwrite)."
-        )
+        raise WorkbenchError(f"{out} holds a judge already: choose another folder, or pass --overwrite.")
     say = print if progress is True else progress if callable(progress) else (lambda _: None)
+    check_place(out)  # now, not after an hour of training
     write_world(
         data,
         count=training.images + training.held_out,
