@@ -115,6 +115,13 @@ def test_a_mistake_is_one_line_on_stderr_and_debug_shows_where(capsys, monkeypat
     assert said.endswith("error: The port is 99999: expected 1 to 65535.\n")
 
 
+def test_a_pause_before_the_first_image_is_refused(capsys, tmp_path):
+    out = tmp_path / "run"
+    assert cli.main(["train", "--data", "d", "--out", str(out), "--pause-at", "0"]) == 2
+    assert capsys.readouterr().err == "error: --pause-at is 0: expected a number of images of at least 1.\n"
+    assert not out.exists()
+
+
 def test_the_exit_status_reaches_the_shell():
     done = run("doctor", "--port", "0")
     assert (done.returncode, done.stdout) == (2, "")

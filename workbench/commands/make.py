@@ -6,6 +6,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from workbench.commands.common import CLIP, JUDGE, STOPPED, File, Text, Whole, app, dataset, find_model
+from workbench.errors import WorkbenchError
 
 
 @dataset.command(name="world")
@@ -126,6 +127,8 @@ def train(
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
         precision: auto measures the machine for a second.
     """
+    if pause_at is not None and pause_at < 1:
+        raise WorkbenchError(f"--pause-at is {pause_at}: expected a number of images of at least 1.")
     from workbench.training.config import TrainConfig
     from workbench.training.trainer import train
 

@@ -36,7 +36,7 @@ def evaluate_faithfulness(
         seed: Seed of prompts and noise.
         truncation: 1 varies most.
         judge: Folder of the judge.
-        device: cpu, cuda, mps; the best there is when left out.
+        device: cpu or cuda; cuda where there is one when left out.
         as_json: Print one JSON object.
     """
     from workbench.evaluation.faithfulness import evaluate, from_pipeline
@@ -109,7 +109,7 @@ def bench_sample(*, model: str = DEMO_MODEL, device: Text = None, as_json: AsJso
 
     Args:
         model: Model folder or Hugging Face name.
-        device: cpu, cuda, mps; the best there is when left out.
+        device: cpu or cuda; cuda where there is one when left out.
         as_json: Print one JSON object.
     """
     from workbench.evaluation.speed import time_sample

@@ -29,7 +29,7 @@ def sample(
         count: Number of pictures.
         truncation: 1 varies most, 0 gives the prompt's mean picture.
         out: Folder to write into.
-        device: cpu, cuda, mps; the best there is when left out.
+        device: cpu or cuda; cuda where there is one when left out.
     """
     from workbench.pipeline import Pipeline, sample_to_folder
 
@@ -48,7 +48,7 @@ def gallery(*, model: str = DEMO_MODEL, out: Path, device: Text = None) -> None:
     Args:
         model: Model folder or Hugging Face name.
         out: Folder for samples.png and seeds.png; sheets of the same name there are replaced.
-        device: cpu, cuda, mps; the best there is when left out.
+        device: cpu or cuda; cuda where there is one when left out.
     """
     from workbench.evaluation.gallery import many_prompts, many_seeds
     from workbench.images import save_png
