@@ -102,6 +102,18 @@ def test_a_taken_port_is_named_with_one_that_is_free(served):
     assert free != port and server.port_problem("127.0.0.1", free) is None
 
 
+def test_a_proxy_of_the_network_is_not_asked_about_this_computer(monkeypatch, a_port, tmp_path):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "example.org")
+    page = server.launch(tmp_path / "none", port=a_port, block=False)
+    try:
+        assert status(page.local_url) == 200
+    finally:
+        page.close()
+
+
 @pytest.mark.parametrize("port", [0, 65536, -1, "7860", True])
 def test_a_port_that_is_none_is_refused(port):
     with pytest.raises(WorkbenchError, match="1 to 65535"):

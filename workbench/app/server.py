@@ -77,6 +77,7 @@ def launch(
     Raises WorkbenchError when the port is taken or the host is not one of this computer.
     """
     check_port(host, port)
+    spare_loopback()
     page = build(model, run)
     options = launch_options(page, host, port)
     page.launch(**options, inbrowser=open_browser, quiet=True, prevent_thread_lock=True)
@@ -95,6 +96,9 @@ def launch_options(page: gr.Blocks, host: str, port: int) -> dict[str, Any]:
         "server_name": host,
         "server_port": port,
         "share": False,
+        # Gradio asks its own page once and gives up after 3 s, telling people to share it with the world; a busy
+        # machine only needs more time. The switch does nothing else.
+        "_frontend": False,
         "enable_monitoring": False,
         "ssr_mode": False,
         "mcp_server": False,
@@ -108,6 +112,13 @@ def launch_options(page: gr.Blocks, host: str, port: int) -> dict[str, Any]:
         "css": css(),
         "head": head(),
     }
+
+
+def spare_loopback() -> None:
+    """Keep a proxy of the network out of what this computer says to itself: Gradio asks its own server at start."""
+    for name in ("no_proxy", "NO_PROXY"):
+        spared = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*spared, "127.0.0.1", "localhost", "::1"]))
 
 
 def check_port(host: str, port: int) -> None:
