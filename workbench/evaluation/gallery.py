@@ -23,7 +23,7 @@ def _prompt(index: int, seed: int) -> str:
 
 
 def many_prompts(pipeline: Pipeline, *, count: int = 36, columns: int = 6, seed: int = SEED, scale: int = 2):
-    """`count` random full prompts, one picture each -> (sheet, prompts). Neither prompts nor seeds are picked."""
+    """`count` random full prompts, one picture each -> (sheet, prompts). Nothing is picked by its looks."""
     prompts = [_prompt(index, seed) for index in range(count)]
     images = pipeline(prompts, seed=[seed + index for index in range(count)]).images
     return enlarged(grid(images, columns), scale), prompts
