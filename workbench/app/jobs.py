@@ -70,7 +70,8 @@ class Studio:
 
     def start_loading(self) -> threading.Thread:
         """Load in the background and draw one picture, so that the first real one is quick."""
-        thread = threading.Thread(target=self._warm_up, name="load-model", daemon=True)
+        # No daemon: torch aborts when Python ends under it, so the end waits for the load, seconds at most.
+        thread = threading.Thread(target=self._warm_up, name="load-model")
         thread.start()
         return thread
 

@@ -96,7 +96,7 @@ def launch_options(page: gr.Blocks, host: str, port: int) -> dict[str, Any]:
         "server_name": host,
         "server_port": port,
         "share": False,
-        # Gradio asks its own page once and gives up after 3 s, telling people to share it with the world; a busy
+        # Gradio asks its own page and gives up after 3 s, telling people to share it with the world; a busy
         # machine only needs more time. The switch does nothing else.
         "_frontend": False,
         "enable_monitoring": False,
@@ -115,7 +115,7 @@ def launch_options(page: gr.Blocks, host: str, port: int) -> dict[str, Any]:
 
 
 def spare_loopback() -> None:
-    """Keep a proxy of the network out of what this computer says to itself: Gradio asks its own server at start."""
+    """Keep the network's proxy out of what this computer says to itself: Gradio asks its own server."""
     for name in ("no_proxy", "NO_PROXY"):
         spared = [host for host in os.environ.get(name, "").split(",") if host]
         os.environ[name] = ",".join(dict.fromkeys([*spared, "127.0.0.1", "localhost", "::1"]))
