@@ -14,14 +14,14 @@ from typing import Protocol
 FACTOR_NAMES = ("coat", "pose", "scene", "light")
 OPEN = "any"
 EXAMPLES = (
-    "a white shepherd sitting in the snow at night",
+    "a black shepherd sitting on the beach at sunset",
     "a black-and-tan shepherd standing in the park",
     "a red shepherd lying on the beach at sunset",
-    "a black shepherd sitting in the city at night",
+    "a red shepherd sitting in the studio",
     "a sable shepherd standing on the beach by day",
     "a white shepherd lying in the park at sunset",
-    "a black shepherd standing in the snow",
-    "a red shepherd sitting in the studio",
+    "a black shepherd standing in the city at night",
+    "a white shepherd sitting in the snow at night",
 )
 _SCENE_WORDS = {"park": "in the park", "city": "in the city", "snow": "in the snow",
                 "beach": "on the beach", "studio": "in the studio"}  # fmt: skip

@@ -84,9 +84,15 @@ def run_charts(records: list[dict[str, Any]], curves: dict[str, Series]) -> list
     """The charts of a run; those without a point say so."""
     palette = ("gan", "real", "#56B4E9", "#CC79A7")
 
-    def lines(keys: Sequence[str]) -> list[Line]:
+    def lines(keys: Sequence[str], strip: str = "") -> list[Line]:
         return [
-            Line(label=key, points=series(records, key), colour=colour, dash=dash, width=1.8)
+            Line(
+                label=key.removeprefix(strip),
+                points=series(records, key),
+                colour=colour,
+                dash=dash,
+                width=1.8,
+            )
             for key, colour, dash in zip(keys, palette, _LOSS_DASHES, strict=False)
         ]
 
@@ -122,7 +128,7 @@ def run_charts(records: list[dict[str, Any]], curves: dict[str, Series]) -> list
             unit="logit",
             lines=lines(("D.fake", "D.real")),
         ),
-        Chart(title="Parts of G's loss", unit="loss", lines=lines(_PARTS)),
+        Chart(title="Parts of G's loss", unit="loss", lines=lines(_PARTS, strip="G.")),
     ]
 
 
