@@ -1,5 +1,6 @@
 """A training run of seconds, in the test's own process or in one that may be killed."""
 
+import json
 import multiprocessing as mp
 import os
 from contextlib import redirect_stderr, redirect_stdout
@@ -14,6 +15,7 @@ from workbench.models.mini_clip import new_mini_clip
 from workbench.models.presets import Preset
 from workbench.models.text import save_clip
 from workbench.models.vision_aided import VisionAidedConfig
+from workbench.training import setup
 from workbench.training.config import TrainConfig
 from workbench.training.trainer import Result, train
 
@@ -111,3 +113,29 @@ def _run_alone(inputs: tuple[Path, Path], out: Path, said: Path | None) -> None:
     torch.set_num_threads(1)
     with open(said or os.devnull, "w", buffering=1) as words, redirect_stdout(words), redirect_stderr(words):
         run_tiny(inputs, out, progress=True)
+
+
+def start_pair(inputs: tuple[Path, Path], out: Path, port: int) -> list[mp.process.BaseProcess]:
+    """One tiny run by two processes, as `accelerate launch` or torchrun start them."""
+    context = mp.get_context("forkserver")
+    pair = [context.Process(target=_run_rank, args=(inputs, out, rank, port)) for rank in range(2)]
+    for process in pair:
+        process.start()
+    return pair
+
+
+def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    torch.set_num_threads(1)
+    players = []
+    built = setup.steps.build
+
+    def build(*args, **kwargs):
+        players.append(built(*args, **kwargs))
+        return players[0]
+
+    setup.steps.build = build  # to look at this process's own weights afterwards
+    run_tiny(inputs, out, images=64)
+    weights = [p.detach().double().flatten() for m in players[0].modules().values() for p in m.parameters()]
+    (out.parent / f"rank{rank}.json").write_text(json.dumps(torch.cat(weights).tolist()))

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -200,6 +201,19 @@ def test_ctrl_c_finishes_the_step_saves_and_can_go_on(inputs, whole_run, same_ru
     assert 24 <= stopped < 192 and (tmp_path / "run" / "model" / "config.json").is_file()
     tiny_run.run_tiny(inputs, tmp_path / "run")
     same_run(whole_run, tmp_path / "run")
+
+
+def test_two_processes_make_one_run_with_the_same_weights(inputs, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pair = tiny_run.start_pair(inputs, tmp_path / "run", port)
+    for process in pair:
+        process.join(600)
+    assert [process.exitcode for process in pair] == [0, 0]
+    one, other = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert one == other
+    assert [line["cur_nimg"] for line in read_history(tmp_path / "run", "step")] == [24, 48, 64]
 
 
 def wait_for_line(run: Path, cur_nimg: int, seconds: float = 600.0) -> None:
