@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tiny_run import tiny_preset
 
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import TextEncoder, save_clip
@@ -21,8 +22,8 @@ def clip_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def small_preset(tiny):
-    return tiny.tiny_preset(heads=True)
+def small_preset():
+    return tiny_preset(heads=True)
 
 
 @pytest.fixture

@@ -130,8 +130,7 @@ def evaluate(
     check_request(n, seed)
     if diversity_prompts < 1 or diversity_samples < 2:
         raise WorkbenchError(
-            f"Diversity over {diversity_prompts} prompts with {diversity_samples} z each: expected at least "
-            "1 and 2."
+            f"Diversity over {diversity_prompts} prompts of {diversity_samples} z: expected at least 1 and 2."
         )
     start = time.perf_counter()
     hits, mid, last, resolution = _judged(generate, judge, n, seed, batch_size, progress)

@@ -355,15 +355,7 @@ def train_clip(
     out = Path(out)
     folder = out.with_name(f"{out.name}.training")
     say = print if progress else (lambda text: None)
-    check_place(out)
-    if out.is_dir() and any(out.iterdir()):
-        raise WorkbenchError(
-            f"{out} already holds files, and nothing is overwritten: choose a new or empty folder."
-        )
-    if folder.exists() and not resume:
-        raise WorkbenchError(
-            f"{folder} holds a training that was begun: pass resume to go on with it, or delete it."
-        )
+    _check_free(out, folder, resume)
     machine = hardware.probe(device)
     machine = machine if precision is None else replace(machine, precision=precision)
     trainer = ClipTrainer(_read(data, progress), training, machine)
@@ -389,6 +381,15 @@ def train_clip(
     shutil.copyfile(folder / "history.jsonl", out / "history.jsonl")
     shutil.rmtree(folder)
     return results
+
+
+def _check_free(out: Path, folder: Path, resume: bool) -> None:
+    """Refuse to overwrite a CLIP in `out`, or a training in `folder` that nobody asked to go on with."""
+    check_place(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise WorkbenchError(f"{out} already holds files, none is overwritten: choose a new or empty folder.")
+    if folder.exists() and not resume:
+        raise WorkbenchError(f"{folder} holds a training that was begun: pass resume to go on, or delete it.")
 
 
 def _drop_history(path: Path, cur_nimg: int) -> None:
