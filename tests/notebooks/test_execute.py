@@ -1,13 +1,12 @@
 """The script that stores notebooks keeps what a page can show, and nothing of the moment."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
-import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 
 @pytest.fixture(scope="module")
@@ -18,35 +17,39 @@ def script() -> ModuleType:
     return module
 
 
+def notebook(*cells: dict, **metadata) -> dict:
+    return {"cells": list(cells), "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def code(source: str, *outputs: dict, **metadata) -> dict:
+    cell = {"cell_type": "code", "id": f"cell-{len(source)}", "source": source, "metadata": metadata}
+    return cell | {"outputs": list(outputs), "execution_count": None}
+
+
 def test_live_parts_are_dropped_and_stills_stay(script):
-    data = {
-        script.LIVE_ONLY[0]: {"model_id": "x"},
-        "image/gif": "R0lG",
-        "image/jpeg": "abc",
-        "text/plain": "a dog",
+    data = {"image/gif": "R0lG", "image/jpeg": "abc", "text/plain": "a dog"} | {
+        script.LIVE_ONLY[0]: {"model_id": "x"}
     }
-    cell = new_code_cell(
-        "draw()", outputs=[new_output("display_data", data)], metadata={"execution": {"t": 1}}
-    )
-    kept = script.clean(
-        new_notebook(cells=[cell], metadata={"widgets": {"state": {}}, "kernelspec": {"name": "x"}})
-    )
-    assert kept.cells[0].outputs[0].data == {"image/jpeg": "abc", "text/plain": "a dog"}
-    assert kept.cells[0].metadata == {}
-    assert set(kept.metadata) == {"kernelspec", "language_info"}
+    shown = {"output_type": "display_data", "data": data, "metadata": {"image/jpeg": {"width": 2}}}
+    cell = code("draw()", shown, execution={"shell.execute_reply": "now"}, tags=["parameters"])
+    kept = script.clean(notebook(cell, widgets={"state": {}}, kernelspec={"name": "mine"}))
+    assert kept["cells"][0]["outputs"][0]["data"] == {"image/jpeg": "abc", "text/plain": "a dog"}
+    assert kept["cells"][0]["metadata"] == {"tags": ["parameters"]}
+    assert kept["metadata"] == script.METADATA
 
 
 def test_what_goes_to_stderr_is_named_with_its_cell(script):
-    loud = new_code_cell("warn()", outputs=[new_output("stream", name="stderr", text="careful\n")])
-    quiet = new_code_cell("say()", outputs=[new_output("stream", name="stdout", text="fine\n")])
-    assert script.complaints(new_notebook(cells=[new_markdown_cell("# a"), quiet, loud])) == [
-        "cell 2: careful"
-    ]
+    quiet, loud = (
+        code(name, {"output_type": "stream", "name": name, "text": ["careful\n"]})
+        for name in ("stdout", "stderr")
+    )
+    prose = {"cell_type": "markdown", "source": "# a", "metadata": {}}
+    assert script.complaints(notebook(prose, quiet, loud)) == ["cell 2: careful"]
 
 
 def test_a_cell_that_fails_leaves_the_file_as_it_was(script, tmp_path):
     path = tmp_path / "broken.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell("print(1)"), new_code_cell("1 / 0")]), path)
+    path.write_text(json.dumps(notebook(code("print(1)"), code("1 / 0"))))
     before = path.read_bytes()
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         script.execute(path)

@@ -13,7 +13,7 @@ from workbench.training.history import History
 from workbench.widgets.pictures import TEXT_PX, Film, Picture, plot, sheet, wrap
 from workbench.widgets.profile import ASSETS, read_profile
 from workbench.widgets.sliders import VIEW, Sliders
-from workbench.widgets.watch import watching
+from workbench.widgets.watch import Watcher
 
 
 def stored(picture) -> Image.Image:
@@ -169,7 +169,9 @@ def test_a_range_that_is_none_is_refused():
 
 def test_a_watcher_follows_the_newest_grid_of_a_run(tmp_path):
     run = tmp_path / "run"
-    with watching(run, 64, every_s=0.01) as watcher:
+    watcher = Watcher(run, 64, every_s=0.01)
+    assert set(watcher._repr_mimebundle_()) == {"text/plain", VIEW}
+    with watcher:
         assert watcher.bar.value == 0
         (run / "samples").mkdir(parents=True)
         history = History(run)
@@ -182,9 +184,8 @@ def test_a_watcher_follows_the_newest_grid_of_a_run(tmp_path):
 
 
 def test_a_watcher_stops_when_training_fails(tmp_path):
-    with (
-        pytest.raises(WorkbenchError, match="the data set is gone"),
-        watching(tmp_path / "run", 64) as watcher,
-    ):
+    watcher = Watcher(tmp_path / "run", 64)
+    with pytest.raises(WorkbenchError, match="the data set is gone"), watcher:
         raise WorkbenchError("the data set is gone")
+    assert not watcher.thread.is_alive()
     assert watcher.picture.value == b""

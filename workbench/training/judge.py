@@ -214,6 +214,10 @@ def _load_state(path: Path, judge: Judge, optimizer: torch.optim.Optimizer, trai
             held = value if value.ndim == 0 else torch.empty_like(like, requires_grad=False).copy_(value)
             state.setdefault(int(index), {})[key] = held
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    # moments in the memory order of their weights: sums over another order differ in the last bits
+    for parameter, moments in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            moments[name] = torch.empty_like(parameter).copy_(moments[name])
     return int(facts["step"])
 
 

@@ -23,7 +23,7 @@ from workbench.images import to_uint8
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-JPEG_QUALITY = 70
+JPEG_QUALITY = 54
 TEXT_PX = 12
 _LINE = TEXT_PX + 4
 
@@ -75,7 +75,7 @@ class Film:
         return {"image/gif": base64.b64encode(self.file.read_bytes()).decode(), "text/plain": self.alt}
 
 
-def plot(figure: Figure, alt: str, *, dpi: int = 80, colours: int = 48) -> Picture:
+def plot(figure: Figure, alt: str, *, dpi: int = 72, colours: int = 48) -> Picture:
     """A matplotlib figure as a small picture; the figure is closed, so that it is not shown twice."""
     import matplotlib.pyplot as plt
 

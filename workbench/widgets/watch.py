@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import ipywidgets
-from IPython.display import display
 
 from workbench.training.gif import find_grids
 from workbench.training.history import NAME, read_history
 from workbench.widgets.sliders import VIEW
 
-PLAIN = "While this cell runs, a live notebook shows the newest pictures here; they follow below."
+PLAIN = "In a live notebook the newest pictures appear here during training; they follow further down."
 
 
 class Watcher:
-    """Shows the newest grid of the run folder `run` and the images seen, out of `images`."""
+    """The newest grid of the run folder `run` and the images seen, out of `images`.
 
-    def __init__(self, run: str | Path, images: int) -> None:
-        self.run = Path(run)
+    One cell shows it; `with watcher: train(...)` in the next keeps it fresh: a look every `every_s` seconds
+    and one at the end.
+    """
+
+    def __init__(self, run: str | Path, images: int, *, every_s: float = 1.0) -> None:
+        self.run, self.every_s = Path(run), every_s
+        self.over = threading.Event()
+        self.thread: threading.Thread | None = None
         self.bar = ipywidgets.IntProgress(max=images, layout=ipywidgets.Layout(width="384px"))
         self.label = ipywidgets.Label("getting ready …")
         self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="384px"))
@@ -39,28 +42,23 @@ class Watcher:
             self.shown = max(grids)
             self.picture.value = grids[self.shown].read_bytes()
 
+    def __enter__(self) -> Watcher:
+        self.over.clear()
+        self.thread = threading.Thread(target=self._keep_looking, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.over.set()
+        self.thread.join()
+        self.look()
+
+    def _keep_looking(self) -> None:
+        while not self.over.wait(self.every_s):
+            self.look()
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {
             "text/plain": PLAIN,
             VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id},
         }
-
-
-@contextlib.contextmanager
-def watching(run: str | Path, images: int, *, every_s: float = 1.0) -> Iterator[Watcher]:
-    """`with watching(run, images): train(...)`. Looks every `every_s` seconds, and once more at the end."""
-    watcher, over = Watcher(run, images), threading.Event()
-    display(watcher)
-
-    def looking() -> None:
-        while not over.wait(every_s):
-            watcher.look()
-
-    thread = threading.Thread(target=looking, daemon=True)
-    thread.start()
-    try:
-        yield watcher
-    finally:
-        over.set()
-        thread.join()
-        watcher.look()
