@@ -5,6 +5,7 @@ import ipaddress
 import os
 import random
 import resource
+import signal
 import socket
 
 # Before any library reads them; the processes that tests start inherit them.
@@ -19,6 +20,10 @@ import pytest
 import torch
 
 from workbench.doctor import find_chromium
+
+# A shell starts its background jobs deaf to Ctrl-C, and the processes that tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NO_CHROMIUM = "no chromium here; to run it: sudo apt-get install chromium"
 NO_CUDA = "no CUDA GPU here"
