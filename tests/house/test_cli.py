@@ -36,6 +36,7 @@ COMMANDS = [
     ["bench", "sample"],
     ["bench", "world"],
     ["bench", "step"],
+    ["bench", "params"],
     ["doctor"],
     ["app"],
 ]

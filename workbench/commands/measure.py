@@ -132,6 +132,27 @@ def bench_world(*, resolution: int = 64, count: int = 96, as_json: AsJson = Fals
     print_result(time_world(resolution=resolution, count=count), as_json)
 
 
+@bench.command(name="params")
+def bench_params(*, preset: str = "gigagan-64", as_json: AsJson = False) -> None:
+    """Count the parameters of each part of a preset, beside the paper's totals.
+
+    Args:
+        preset: Sizes to count.
+        as_json: Print one JSON object.
+    """
+    import json
+
+    from rich.console import Console
+
+    from workbench.models import params, presets
+
+    counted = params.count(presets.preset(preset))
+    if as_json:
+        print(json.dumps(counted.to_json()))
+    else:
+        Console().print(counted)
+
+
 @bench.command(name="step")
 def bench_step(
     *,

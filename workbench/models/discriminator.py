@@ -8,13 +8,22 @@ head psi_j judges: D_ij(x, c) = psi_j(phi_ij(x_i), t_D) + Conv1x1(phi_ij(x_i)); 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.models.attention import SelfAttention
+from workbench.models.checks import (
+    check_complete,
+    check_counts,
+    check_resolution,
+    check_text_dim,
+    plain,
+    table_of,
+)
+from workbench.models.lightweight import DECODED_FROM, Decoder
 from workbench.models.mapping import TextTransformer
 from workbench.models.ops import LEAKY_GAIN, EqualConv2d, EqualLinear, downsample, leaky
 
@@ -25,7 +34,10 @@ class DiscriminatorConfig:
     (largest first, `resolution` among them); exits: sizes of the outputs j, 1 the last (paper: half of each
     entry, and 1); attention: self-attention layers by size; head_layers: depth of psi (paper: 4); group:
     pictures in a row over which the minibatch deviation is taken (2 = the two pictures of one caption; 0 =
-    off).
+    off); blocks: residual blocks by size, 1 where absent; collapse: how the last stage makes one vector of
+    4 x 4, "dense" (StyleGAN2's convolution and linear layer over all pixels) or "mean" (residual blocks, then
+    their mean: the form in which 1, 2, 2, 2, 2 blocks from 64 px down have the paper's number of parameters);
+    reconstruction: a decoder from the 8 px features to a picture of half the resolution.
     """
 
     resolution: int = 64
@@ -38,27 +50,42 @@ class DiscriminatorConfig:
     head_layers: int = 4
     mlp_ratio: int = 4
     group: int = 2
+    blocks: dict[int, int] = field(default_factory=dict)
+    collapse: str = "dense"
+    reconstruction: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("channels", "attention"):
-            object.__setattr__(self, name, {int(k): int(v) for k, v in getattr(self, name).items()})
+        check_resolution(self.resolution)
+        check_text_dim(self.text_dim)
+        check_counts(self, ("head_layers", "mlp_ratio"))
+        check_counts(self, ("text_layers", "group"), low=0)
+        for name, sizes, low in (
+            ("channels", None, 1), ("attention", self.sizes, 0), ("blocks", self.sizes, 1),
+        ):  # fmt: skip
+            object.__setattr__(self, name, table_of(name, getattr(self, name), sizes, low=low))
+        check_complete("channels", self.channels, self.sizes)
         for name in ("entries", "exits"):
             object.__setattr__(self, name, tuple(int(v) for v in getattr(self, name)))
-        r = self.resolution
-        if r < 8 or r & (r - 1):
-            raise WorkbenchError(f"resolution is {r}: expected a power of two, at least 8.")
-        if missing := [s for s in self.sizes if s not in self.channels]:
+        r, falling = self.resolution, tuple(sorted(set(self.entries), reverse=True))
+        if r not in self.entries or not set(self.entries) <= set(self.sizes) or self.entries != falling:
             raise WorkbenchError(
-                f"channels lacks sizes {missing}: give one number for each of {list(self.sizes)}."
-            )
-        if r not in self.entries or not set(self.entries) <= set(self.sizes):
-            raise WorkbenchError(
-                f"entries are {list(self.entries)}: expected sizes out of {list(self.sizes)}, {r} among them."
+                f"entries are {list(self.entries)}: expected sizes out of {list(self.sizes)}, {r} among "
+                f"them, each once. List the largest first, for example [{r}, 4]."
             )
         allowed = {s // 2 for s in self.sizes if s > 4} | {1}
-        if not self.exits or not set(self.exits) <= allowed or 1 not in self.exits:
+        if not set(self.exits) <= allowed or 1 not in self.exits or len(set(self.exits)) < len(self.exits):
             raise WorkbenchError(
-                f"exits are {list(self.exits)}: expected sizes out of {sorted(allowed)}, 1 among them."
+                f"exits are {list(self.exits)}: expected sizes out of {sorted(allowed)}, each once, 1 among "
+                "them. Add 1, the last output."
+            )
+        if self.collapse not in ("dense", "mean"):
+            raise WorkbenchError(
+                f"collapse is {self.collapse!r}: expected dense or mean. Choose dense, as in StyleGAN2."
+            )
+        if self.reconstruction and r < 2 * DECODED_FROM:
+            raise WorkbenchError(
+                f"reconstruction is on at {r} px: expected at least {2 * DECODED_FROM} px, because "
+                f"features of {DECODED_FROM} px are decoded. Switch it off or raise the resolution."
             )
 
     @property
@@ -73,7 +100,7 @@ class DiscriminatorConfig:
 
     def to_json(self) -> dict:
         """Plain values; DiscriminatorConfig(**d) reads them back."""
-        return asdict(self)
+        return plain(self, ("blocks", "collapse", "reconstruction"))
 
 
 def group_deviation(x: Tensor, group: int) -> Tensor:
@@ -90,18 +117,37 @@ def group_deviation(x: Tensor, group: int) -> Tensor:
     return deviation.repeat_interleave(group, dim=0).to(x.dtype)
 
 
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a 1 x 1, at one size. x [N, C, S, S] -> [N, C_out, S, S].
+
+    The branch beside them is a 1 x 1 even where the channels stay: the paper gives no diagram, and with it
+    the blocks of `gigagan-64` add up to its number of parameters.
+    """
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.conv0 = EqualConv2d(channels, out_channels, 3, gain=LEAKY_GAIN)
+        self.conv1 = EqualConv2d(out_channels, out_channels, 3, gain=LEAKY_GAIN * math.sqrt(0.5))
+        self.skip = EqualConv2d(channels, out_channels, 1, bias=False, gain=math.sqrt(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return leaky(self.conv1(leaky(self.conv0(x)))) + self.skip(x)
+
+
 class TrunkStage(nn.Module):
     """One stage of phi: self-attention, then a residual pair of convolutions around the filtered stride (Sec.
     3.3).
 
-    x [N, C, S, S] -> [N, C_out, S/2, S/2]; residual sum scaled by sqrt(1/2).
+    x [N, C, S, S] -> [N, C_out, S/2, S/2]; residual sum scaled by sqrt(1/2). Of several `blocks`, the last
+    one takes the stride.
     """
 
-    def __init__(self, channels: int, out_channels: int, *, attention: int, mlp_ratio: int):
+    def __init__(self, channels: int, out_channels: int, *, attention: int, mlp_ratio: int, blocks: int = 1):
         super().__init__()
         self.attention = nn.ModuleList(
             SelfAttention(channels, w_dim=None, mlp_ratio=mlp_ratio) for _ in range(attention)
         )
+        self.before = nn.Sequential(*(ResidualBlock(channels, channels) for _ in range(blocks - 1)))
         self.conv0 = EqualConv2d(channels, channels, 3, gain=LEAKY_GAIN)
         # the sqrt(1/2) of the sum is folded into both branches
         self.conv1 = EqualConv2d(channels, out_channels, 3, gain=LEAKY_GAIN * math.sqrt(0.5))
@@ -110,29 +156,61 @@ class TrunkStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for attention in self.attention:
             x = attention(x)
+        x = self.before(x)
         h = downsample(leaky(self.conv0(x)))
         return leaky(self.conv1(h)) + self.skip(downsample(x))
 
 
 class LastStage(nn.Module):
-    """The stage that collapses 4 x 4 to one vector. x [N, C, 4, 4] -> [N, C, 1, 1]."""
+    """The stage that collapses 4 x 4 to one vector by a linear layer over all pixels (StyleGAN2).
 
-    def __init__(self, channels: int, *, attention: int, mlp_ratio: int, group: int):
+    x [N, C, 4, 4] -> [N, C, 1, 1].
+    """
+
+    def __init__(self, channels: int, *, attention: int, mlp_ratio: int, group: int, blocks: int = 1):
         super().__init__()
         self.group = group
         self.attention = nn.ModuleList(
             SelfAttention(channels, w_dim=None, mlp_ratio=mlp_ratio) for _ in range(attention)
         )
+        self.before = nn.Sequential(*(ResidualBlock(channels, channels) for _ in range(blocks - 1)))
         self.conv = EqualConv2d(channels + (1 if group else 0), channels, 3, gain=LEAKY_GAIN)
         self.dense = EqualLinear(channels * 16, channels, gain=LEAKY_GAIN)
 
     def forward(self, x: Tensor) -> Tensor:
         for attention in self.attention:
             x = attention(x)
+        x = self.before(x)
         if self.group:
             x = torch.cat([x, group_deviation(x, self.group)], dim=1)
         x = leaky(self.conv(x)).contiguous()
         return leaky(self.dense(x.flatten(1)))[:, :, None, None]
+
+
+class MeanStage(nn.Module):
+    """The stage that collapses 4 x 4 to one vector by residual blocks and their mean over the pixels.
+
+    x [N, C, 4, 4] -> [N, C, 1, 1]. The blocks see where they are by the zeros around the map, so the mean
+    does not forget the layout.
+    """
+
+    def __init__(self, channels: int, *, attention: int, mlp_ratio: int, group: int, blocks: int = 1):
+        super().__init__()
+        self.group = group
+        self.attention = nn.ModuleList(
+            SelfAttention(channels, w_dim=None, mlp_ratio=mlp_ratio) for _ in range(attention)
+        )
+        first = channels + (1 if group else 0)
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(first if i == 0 else channels, channels) for i in range(blocks))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for attention in self.attention:
+            x = attention(x)
+        if self.group:
+            x = torch.cat([x, group_deviation(x, self.group)], dim=1)
+        return self.blocks(x).mean((2, 3), keepdim=True)
 
 
 class TextHead(nn.Module):
@@ -181,15 +259,16 @@ class Discriminator(nn.Module):
         )
         self.stages = nn.ModuleDict()
         for size in config.sizes:
-            attention = config.attention.get(size, 0)
+            shape = {
+                "attention": config.attention.get(size, 0),
+                "mlp_ratio": config.mlp_ratio,
+                "blocks": config.blocks.get(size, 1),
+            }
             if size > 4:
-                self.stages[str(size)] = TrunkStage(
-                    c[size], c[size // 2], attention=attention, mlp_ratio=config.mlp_ratio
-                )
+                self.stages[str(size)] = TrunkStage(c[size], c[size // 2], **shape)
             else:
-                self.stages["4"] = LastStage(
-                    c[4], attention=attention, mlp_ratio=config.mlp_ratio, group=config.group
-                )
+                last = LastStage if config.collapse == "dense" else MeanStage
+                self.stages["4"] = last(c[4], group=config.group, **shape)
         self.heads = nn.ModuleDict(
             {
                 str(j): TextHead(c[max(j, 4)], config.text_dim, config.head_layers)
@@ -197,22 +276,29 @@ class Discriminator(nn.Module):
             }
         )
 
+        self.decoder = Decoder(c[DECODED_FROM], config.resolution) if config.reconstruction else None
+
     def encode_text(self, features) -> Tensor | None:
         """t_D [N, text_dim]: the end-of-text row of D's own T; None when unconditional."""
         return None if self.text is None else self.text(features.eps_txt, features.eot).t_global
 
-    def forward(self, x_pyramid: list[Tensor], t_D: Tensor | list[Tensor] | None) -> list[list[Tensor]]:
+    def forward(
+        self, x_pyramid: list[Tensor], t_D: Tensor | list[Tensor] | None, reconstruct: int = 0
+    ) -> list[list[Tensor]] | tuple[list[list[Tensor]], Tensor]:
         """Judge pictures with one caption each, or with several: t_D [N, d] or a list of such.
 
         x_pyramid: the levels of `config.entries`, largest first, [N, 3, S_i, S_i] -> one list of logits [N]
         for each caption set, in the order of `config.predictions`. The trunk runs once, whatever the number
-        of captions.
+        of captions. reconstruct: how many leading rows (real pictures) to decode as well; if any, the result
+        is (logits, decoded [reconstruct, 3, resolution / 2, resolution / 2] float32), decoded from the finest
+        entry's own features.
         """
         captions = [t_D] if isinstance(t_D, Tensor) else t_D
+        self._check(x_pyramid, captions, reconstruct)
         n = x_pyramid[0].shape[0]
         entering = dict(zip(self.config.entries, x_pyramid, strict=True))
         logits = [[] for _ in (captions or [None])]
-        x, entered = None, 0
+        x, entered, decoded = None, 0, None
         for size in self.config.sizes:
             if size in entering:
                 rgb = entering[size].to(self.compute_dtype).contiguous(memory_format=torch.channels_last)
@@ -221,11 +307,42 @@ class Discriminator(nn.Module):
                 entered += 1
             x = self.stages[str(size)](x)
             exit_size = size // 2 if size > 4 else 1
+            if reconstruct and exit_size == DECODED_FROM:
+                decoded = self.decoder(x[:reconstruct])  # the finest entry's rows come first
             if str(exit_size) in self.heads:
                 tiled = None if captions is None else [t.repeat(entered, 1) for t in captions]
                 for out, judged in zip(logits, self.heads[str(exit_size)](x, tiled), strict=True):
                     out.extend(judged.split(n))
-        return logits
+        return (logits, decoded) if reconstruct else logits
+
+    def _check(self, x_pyramid: list[Tensor], captions: list[Tensor] | None, reconstruct: int) -> None:
+        """Raises WorkbenchError for pictures, captions or rows that this D was not built for."""
+        sizes, n = [x.shape[-1] for x in x_pyramid], len(x_pyramid[0]) if x_pyramid else 0
+        if sizes != list(self.config.entries) or any(len(x) != n for x in x_pyramid):
+            raise WorkbenchError(
+                f"D was given {[len(x) for x in x_pyramid]} pictures of {sizes} px: expected as many of "
+                f"each of {list(self.config.entries)} px. Make the levels with box_pyramid or pyramid_for."
+            )
+        if self.config.group and n % self.config.group:
+            raise WorkbenchError(
+                f"D was given {n} pictures: expected a multiple of its group of {self.config.group}. "
+                "Change the batch, or build D with group=0."
+            )
+        if captions and self.text is None:
+            raise WorkbenchError(
+                "D was given captions, but its text_dim is None, so it expects none: pass t_D=None, or build "
+                "it with a text_dim."
+            )
+        if reconstruct and self.decoder is None:
+            raise WorkbenchError(
+                f"reconstruct is {reconstruct}, but this D has no decoder and expects 0: build it with "
+                "reconstruction=True."
+            )
+        if not 0 <= reconstruct <= n:
+            raise WorkbenchError(
+                f"reconstruct is {reconstruct}: expected 0 to {n}, the number of pictures. Pass how many of "
+                "the first rows are real."
+            )
 
 
 def pyramid_for(x_pyramid: list[Tensor], entries: tuple[int, ...]) -> list[Tensor]:

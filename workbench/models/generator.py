@@ -7,13 +7,22 @@ first: x_0 [N, 3, resolution, resolution] is the picture, in [-1, 1] without any
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.models.attention import CrossAttention, SelfAttention
+from workbench.models.checks import (
+    check_complete,
+    check_counts,
+    check_resolution,
+    check_text_dim,
+    plain,
+    table_of,
+)
+from workbench.models.lightweight import SkipExcitation, glu
 from workbench.models.mapping import MappingNetwork, Text, TextTransformer
 from workbench.models.ops import LEAKY_GAIN, AdaptiveConv2d, EqualConv2d, leaky, upsample
 
@@ -27,7 +36,10 @@ class GeneratorConfig:
 
     channels: features at each size; kernels: bank size K (1 = plain StyleGAN2 modulation); blocks: residual
     blocks; attention / cross_attention: number of self- / cross-attention layers after each block, absent =
-    none. text_dim None = unconditional. Raises WorkbenchError on sizes that don't fit together.
+    none, or with spread_attention of all blocks of a size together, the last ones first (the paper's depths
+    2, 2, 1 at 8, 16, 32 px). text_dim None = unconditional. excitation: skip-layer excitation, the size that
+    gates -> the larger size that is gated. glu: gated linear units instead of leaky ReLU in the blocks'
+    convolutions. Raises WorkbenchError on sizes that don't fit together.
     """
 
     resolution: int = 64
@@ -43,24 +55,25 @@ class GeneratorConfig:
     text_dim: int | None = 128
     text_layers: int = 2
     mlp_ratio: int = 4
+    spread_attention: bool = False
+    excitation: dict[int, int] = field(default_factory=dict)
+    glu: bool = False
 
     def __post_init__(self) -> None:
-        r = self.resolution
-        if r < 8 or r & (r - 1):
-            raise WorkbenchError(f"resolution is {r}: expected a power of two, at least 8.")
+        check_resolution(self.resolution)
+        check_text_dim(self.text_dim)
+        check_counts(self, ("z_dim", "w_dim", "mapping_layers", "mlp_ratio"))
+        check_counts(self, ("text_layers",), low=0)
         for name in ("channels", "kernels", "blocks", "attention", "cross_attention"):
-            table = {
-                int(size): int(count) for size, count in getattr(self, name).items()
-            }  # JSON turns keys to text
-            object.__setattr__(self, name, table)
-            if stray := sorted(set(table) - set(self.sizes)):
-                raise WorkbenchError(
-                    f"{name} speaks of sizes {stray}, but G at {r} px has {list(self.sizes)}: remove them."
-                )
+            object.__setattr__(self, name, table_of(name, getattr(self, name), self.sizes))
         for name in ("channels", "kernels", "blocks"):
-            if missing := [size for size in self.sizes if getattr(self, name).get(size, 0) < 1]:
+            check_complete(name, getattr(self, name), self.sizes)
+        object.__setattr__(self, "excitation", table_of("excitation", self.excitation, self.sizes))
+        for low, high in self.excitation.items():
+            if low >= high or high not in self.sizes:
                 raise WorkbenchError(
-                    f"{name} lacks a positive entry for {missing}: give one for each of {list(self.sizes)}."
+                    f"excitation leads from {low} to {high} px: expected a larger size out of "
+                    f"{list(self.sizes)}. Write the smaller size first, like {{8: {self.resolution}}}."
                 )
         if self.text_dim is None and any(self.cross_attention.values()):
             raise WorkbenchError(
@@ -74,7 +87,14 @@ class GeneratorConfig:
 
     def to_json(self) -> dict:
         """Plain values for config.json; GeneratorConfig(**d) reads them back."""
-        return asdict(self)
+        return plain(self, ("spread_attention", "excitation", "glu"))
+
+    def layers_after(self, counts: dict[int, int], size: int, block: int) -> int:
+        """How many layers of `counts` (attention or cross_attention) follow one block of a size."""
+        count, blocks = counts.get(size, 0), self.blocks[size]
+        if not self.spread_attention:
+            return count
+        return count * (block + 1) // blocks - count * block // blocks
 
 
 class SynthesisBlock(nn.Module):
@@ -88,24 +108,26 @@ class SynthesisBlock(nn.Module):
     """
 
     def __init__(
-        self, config: GeneratorConfig, size: int, in_channels: int, *, up: bool, first: bool = False
+        self, config: GeneratorConfig, size: int, in_channels: int, *, index: int, up: bool, first: bool
     ):
         super().__init__()
         c, k, w_dim = config.channels[size], config.kernels[size], config.w_dim
-        self.up, self.first = up, first
-        self.conv0 = AdaptiveConv2d(in_channels, c, 3, w_dim=w_dim, kernels=k, gain=LEAKY_GAIN)
-        self.conv1 = AdaptiveConv2d(
-            c, c, 3, w_dim=w_dim, kernels=k, gain=LEAKY_GAIN * (1.0 if first else CONV_GAIN)
-        )
-        self.bias0, self.bias1 = nn.Parameter(torch.zeros(c)), nn.Parameter(torch.zeros(c))
+        self.up, self.first, self.glu = up, first, config.glu
+        # the gains of the activation and of the residual path are folded into the kernels where they can be
+        wide = 2 * c if self.glu else c
+        gains = (1.0, 1.0) if self.glu else (LEAKY_GAIN, LEAKY_GAIN * (1.0 if first else CONV_GAIN))
+        self.conv0 = AdaptiveConv2d(in_channels, wide, 3, w_dim=w_dim, kernels=k, gain=gains[0])
+        self.conv1 = AdaptiveConv2d(c, wide, 3, w_dim=w_dim, kernels=k, gain=gains[1])
+        self.bias0, self.bias1 = nn.Parameter(torch.zeros(wide)), nn.Parameter(torch.zeros(wide))
         needs_skip = in_channels != c and not first
         self.skip = EqualConv2d(in_channels, c, 1, bias=False) if needs_skip else nn.Identity()
         self.attention = nn.ModuleList(
             SelfAttention(c, w_dim=w_dim, mlp_ratio=config.mlp_ratio)
-            for _ in range(config.attention.get(size, 0))
+            for _ in range(config.layers_after(config.attention, size, index))
         )
         self.cross = nn.ModuleList(
-            CrossAttention(c, text_dim=config.text_dim) for _ in range(config.cross_attention.get(size, 0))
+            CrossAttention(c, text_dim=config.text_dim)
+            for _ in range(config.layers_after(config.cross_attention, size, index))
         )
 
     @property
@@ -118,8 +140,11 @@ class SynthesisBlock(nn.Module):
         x = self.skip(x)
         if self.up:
             h, x = upsample(h), upsample(x)
-        h = leaky(h + self.bias0.to(h.dtype).view(1, -1, 1, 1))
-        h = leaky(self.conv1(h, ws[:, 1]) + self.bias1.to(h.dtype).view(1, -1, 1, 1))
+        activate = glu if self.glu else leaky
+        h = activate(h + self.bias0.to(h.dtype).view(1, -1, 1, 1))
+        h = activate(self.conv1(h, ws[:, 1]) + self.bias1.to(h.dtype).view(1, -1, 1, 1))
+        if self.glu and not self.first:
+            h = h * CONV_GAIN
         x = h if self.first else x + h
         for i, attention in enumerate(self.attention):
             x = attention(x, ws[:, 2 + i])
@@ -151,7 +176,12 @@ class Generator(nn.Module):
             for i in range(config.blocks[size]):
                 stack.append(
                     SynthesisBlock(
-                        config, size, in_channels, up=i == 0 and size > 4, first=i == 0 and size == 4
+                        config,
+                        size,
+                        in_channels,
+                        index=i,
+                        up=i == 0 and size > 4,
+                        first=i == 0 and size == 4,
                     )
                 )
                 in_channels = config.channels[size]
@@ -160,6 +190,12 @@ class Generator(nn.Module):
                 in_channels, 3, 1, w_dim=config.w_dim, demodulate=False, gain=RGB_GAIN
             )
         self.rgb_bias = nn.Parameter(torch.zeros(len(config.sizes), 3))
+        self.excitation = nn.ModuleDict(
+            {
+                f"{low}_{high}": SkipExcitation(config.channels[low], config.channels[high])
+                for low, high in config.excitation.items()
+            }
+        )
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     @property
@@ -174,14 +210,28 @@ class Generator(nn.Module):
         return None if self.text is None else self.text(features.eps_txt, features.eot)
 
     def mapping(self, z: Tensor, t_global: Tensor | None = None) -> Tensor:
-        """w = M(z, t_global): [N, z_dim], [N, text_dim] -> [N, w_dim]."""
+        """w = M(z, t_global): [N, z_dim], [N, text_dim] -> [N, w_dim]. Raises WorkbenchError when a caption
+        is missing, or not wanted.
+        """
+        if (t_global is None) != (self.config.text_dim is None):
+            given, wanted = ("no", "one") if t_global is None else ("a", "none")
+            raise WorkbenchError(
+                f"G was given {given} caption, but its text_dim is {self.config.text_dim}, so it expects "
+                f"{wanted}: give z and text features to a G with text, z alone to one without."
+            )
         return self.mapping_network(z, t_global)
 
     def synthesis(self, ws: Tensor, text: Text | None = None) -> list[Tensor]:
         """ws [N, num_ws, w_dim] (or w [N, w_dim], used everywhere) -> x_pyramid, largest first, float32.
 
-        Each level is the running sum of RGB, not its increment.
+        Each level is the running sum of RGB, not its increment. Raises WorkbenchError where cross-attention
+        has no text to look at.
         """
+        if text is None and any(self.config.cross_attention.values()):
+            raise WorkbenchError(
+                "synthesis was given no text, but this G has cross-attention, which expects t_local: pass "
+                "what encode_text returns."
+            )
         if ws.dim() == 2:
             ws = ws[:, None].expand(-1, self.num_ws, -1)
         x = (
@@ -189,11 +239,16 @@ class Generator(nn.Module):
             .to(self.compute_dtype)
             .contiguous(memory_format=torch.channels_last)
         )
-        rgb, pyramid, index = None, [], 0
+        rgb, pyramid, coarse, index = None, [], {}, 0
         for level, (size, stack) in enumerate(self.blocks.items()):
             for block in stack:
                 x = block(x, ws[:, index : index + block.num_ws], text)
                 index += block.num_ws
+            for low, high in self.config.excitation.items():
+                if str(high) == size:
+                    x = self.excitation[f"{low}_{high}"](coarse[str(low)], x)
+            if int(size) in self.config.excitation:
+                coarse[size] = x
             increment = self.to_rgb[size](x, ws[:, index]).float() + self.rgb_bias[level].view(1, 3, 1, 1)
             index += 1
             rgb = increment if rgb is None else upsample(rgb) + increment

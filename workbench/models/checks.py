@@ -1,0 +1,86 @@
+"""What the configs of the networks refuse, and how they are written down: shared by G and D."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, fields
+
+from workbench.errors import WorkbenchError
+
+
+def is_count(value: object, low: int) -> bool:
+    """Whether a value is a whole number of at least `low`; True and 1.0 are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def check_resolution(resolution: object, low: int = 8) -> None:
+    """Raises WorkbenchError unless the side of a picture is a power of two, at least `low`."""
+    if is_count(resolution, low) and not resolution & (resolution - 1):
+        return
+    near = [str(low << i) for i in range(5)]
+    raise WorkbenchError(
+        f"resolution is {resolution!r}: expected a power of two, at least {low}. Choose {', '.join(near)}, …"
+    )
+
+
+def check_counts(config: object, names: Iterable[str], low: int = 1) -> None:
+    """Raises WorkbenchError for a field that is not a whole number of at least `low`."""
+    for name in names:
+        if not is_count(value := getattr(config, name), low):
+            raise WorkbenchError(
+                f"{name} is {value!r}: expected a whole number of at least {low}. Give {name}={low} or more."
+            )
+
+
+def check_text_dim(text_dim: object) -> None:
+    """Raises WorkbenchError unless the text width is None (text off) or a whole number of at least 1."""
+    if text_dim is not None and not is_count(text_dim, 1):
+        raise WorkbenchError(
+            f"text_dim is {text_dim!r}: expected the width of the text features, at least 1. "
+            "Pass None to switch text off."
+        )
+
+
+def table_of(name: str, table: Mapping, sizes: tuple[int, ...] | None, *, low: int = 0) -> dict[int, int]:
+    """A table keyed by feature size with whole numbers, as JSON may have turned its keys to text.
+
+    sizes: the keys allowed (None = any). Raises WorkbenchError for other keys, or for a value below `low`.
+    """
+    try:
+        clean = {int(size): int(count) for size, count in table.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WorkbenchError(
+            f"{name} is {table!r}: expected whole numbers by size. Write it like {{8: 1, 16: 1}}."
+        ) from error
+    if sizes is not None and (stray := sorted(set(clean) - set(sizes))):
+        raise WorkbenchError(
+            f"{name} speaks of sizes {stray}, but one of {max(sizes)} px has {list(sizes)}: remove them."
+        )
+    if small := {size: count for size, count in clean.items() if count < low}:
+        raise WorkbenchError(
+            f"{name} is {small} where at least {low} is expected: raise the numbers, or remove those sizes."
+        )
+    return clean
+
+
+def check_complete(name: str, table: Mapping[int, int], sizes: tuple[int, ...]) -> None:
+    """Raises WorkbenchError unless the table has a positive entry for every size."""
+    if missing := [size for size in sizes if table.get(size, 0) < 1]:
+        raise WorkbenchError(
+            f"{name} lacks a positive entry for {missing}: give one for each of {list(sizes)}."
+        )
+
+
+def plain(config: object, options: Iterable[str]) -> dict:
+    """The config as plain values, without those of `options` that are at their default.
+
+    What an option that is off adds to a file must be nothing: the hash of a model's config is in every
+    picture it drew, and a run compares its networks with those it was begun with.
+    """
+    values = asdict(config)
+    for field in fields(config):
+        if field.name in options:
+            default = field.default if field.default is not MISSING else field.default_factory()
+            if values[field.name] == default:
+                del values[field.name]
+    return values
