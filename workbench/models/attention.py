@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
-from workbench.models.ops import EqualLinear
+from workbench.models.ops import EqualLinear, widen
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -63,7 +63,7 @@ class PixelNorm(nn.Module):
     """x / sqrt(mean_C x^2): each token to unit second moment, [..., C] -> [..., C]; computed in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.float()
+        y = widen(x)
         return (y * (y.square().mean(-1, keepdim=True) + 1e-8).rsqrt()).to(x.dtype)
 
 

@@ -25,7 +25,7 @@ from workbench.models.checks import (
 )
 from workbench.models.lightweight import DECODED_FROM, Decoder
 from workbench.models.mapping import TextTransformer
-from workbench.models.ops import LEAKY_GAIN, EqualConv2d, EqualLinear, downsample, leaky
+from workbench.models.ops import LEAKY_GAIN, EqualConv2d, EqualLinear, downsample, leaky, widen
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -233,7 +233,7 @@ class TextHead(nn.Module):
         self.logit = EqualConv2d(channels, 1, 1) if text_dim else None
 
     def forward(self, x: Tensor, t_D: list[Tensor] | None) -> list[Tensor]:
-        free = self.unconditional(x).float().mean((1, 2, 3))
+        free = widen(self.unconditional(x)).mean((1, 2, 3))
         if t_D is None:
             return [free]
         return [free + self.conditional(x, t) for t in t_D]
@@ -242,7 +242,7 @@ class TextHead(nn.Module):
         """The text-dependent part alone, [N]."""
         for conv, style in zip(self.convs, self.styles, strict=True):
             x = leaky(conv(x * style(t).to(x.dtype)[:, :, None, None]))
-        return self.logit(x).float().mean((1, 2, 3))
+        return widen(self.logit(x)).mean((1, 2, 3))
 
 
 class Discriminator(nn.Module):

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from workbench.models.ops import LEAKY_GAIN, EqualConv2d, EqualLinear, leaky, upsample
+from workbench.models.ops import LEAKY_GAIN, EqualConv2d, EqualLinear, leaky, upsample, widen
 
 # 1 / sqrt(E sigmoid(b)^2) for b ~ N(0, 1): so a gated unit keeps unit variance
 GLU_GAIN = 1.846
@@ -44,7 +44,7 @@ class SkipExcitation(nn.Module):
 
     def gate(self, low: Tensor) -> Tensor:
         """[N, C_low, S, S] -> [N, C_high] in (0, 1), float32."""
-        return self.excite(leaky(self.squeeze(low.float().mean((2, 3))))).sigmoid()
+        return self.excite(leaky(self.squeeze(widen(low).mean((2, 3))))).sigmoid()
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         return high * self.gate(low).to(high.dtype)[:, :, None, None]
@@ -69,4 +69,4 @@ class Decoder(nn.Module):
         x = leaky(self.enter(x))
         for conv in self.convs:
             x = leaky(conv(upsample(x)))
-        return self.to_rgb(x).float()
+        return widen(self.to_rgb(x))

@@ -26,6 +26,11 @@ def leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2)
 
 
+def widen(x: Tensor) -> Tensor:
+    """x in float32, for sums that decide a scale and for logits; float64 stays what it is (tests)."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class EqualLinear(nn.Module):
     """Linear layer with equalised learning rate: weight ~ N(0, 1) / lr_mul, run-time gain lr_mul /
     sqrt(fan_in).

@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm
 
 from workbench.errors import WorkbenchError
+from workbench.models.checks import check_counts
 from workbench.models.clip_io import Clip
 from workbench.models.discriminator import TextHead, group_deviation
 from workbench.models.ops import EqualConv2d, downsample, leaky, upsample
@@ -26,8 +27,9 @@ from workbench.models.ops import EqualConv2d, downsample, leaky, upsample
 
 @dataclass(kw_only=True, frozen=True)
 class VisionAidedConfig:
-    """taps: names of the image tower's modules whose outputs are judged, finest first; proj: channels after
-    the fixed random projection; width: channels of the heads; embed_dim: CLIP's embedding; group: as in
+    """taps: names of the image tower's modules whose outputs are judged, finest first ("layer2" of a
+    ModifiedResNet, "transformer.resblocks.3" of a ViT: what comes out of its fourth block); proj: channels
+    after the fixed random projection; width: channels of the heads; embed_dim: CLIP's embedding; group: as in
     DiscriminatorConfig; seed: of the random projections, which are part of the model's definition.
     """
 
@@ -45,6 +47,12 @@ class VisionAidedConfig:
             raise WorkbenchError(
                 "taps is empty: name at least one layer of the image tower, e.g. ('layer2',)."
             )
+        if len(set(self.taps)) < len(self.taps):
+            raise WorkbenchError(
+                f"taps are {list(self.taps)}: expected each layer once. Remove the repeated name."
+            )
+        check_counts(self, ("proj", "width", "embed_dim", "head_layers"))
+        check_counts(self, ("group",), low=0)
 
     def to_json(self) -> dict:
         """Plain values; VisionAidedConfig(**d) reads them back."""
@@ -70,7 +78,8 @@ class ImageTower(nn.Module):
     [N, e]).
 
     The embedding is L2-normalised float32. Works for open_clip's ModifiedResNet (maps) and ViT (tokens, class
-    token dropped, put back on their grid). Raises WorkbenchError for a tap that the tower does not have.
+    token dropped, put back on their grid). Raises WorkbenchError for a tap that the tower does not have, or
+    that gives no features over the picture.
     """
 
     def __init__(self, clip: Clip, taps: tuple[str, ...], dtype: torch.dtype):
@@ -96,14 +105,20 @@ class ImageTower(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         embedding = self.tower(self.normalise(x).to(dtype=self.dtype, memory_format=torch.channels_last))
-        maps = [self._as_map(self._maps.pop(tap)) for tap in self.taps]
+        maps = [self._as_map(tap, self._maps.pop(tap, None)) for tap in self.taps]
         return maps, F.normalize(embedding.float(), dim=-1)
 
     @staticmethod
-    def _as_map(out: Tensor) -> Tensor:
+    def _as_map(tap: str, out: object) -> Tensor:
+        if not isinstance(out, Tensor) or out.dim() not in (3, 4):
+            found = f"shape {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            raise WorkbenchError(
+                f"the layer '{tap}' of the image tower gives {found}: expected a map [N, C, H, W] or tokens "
+                "[N, L, C]. Tap a stage (layer2) or a whole block (transformer.resblocks.3)."
+            )
         if out.dim() == 4:
             return out
-        side = math.isqrt(out.shape[1])
+        side = math.isqrt(out.shape[1])  # L is the grid's side x side, and a class token before them
         tokens = out[:, out.shape[1] - side * side :]
         return tokens.transpose(1, 2).unflatten(2, (side, side)).contiguous(memory_format=torch.channels_last)
 
@@ -197,6 +212,13 @@ class VisionAided(nn.Module):
         self.projection.scale.copy_(torch.stack([1 / m.float().square().mean().sqrt() for m in maps]))
 
     def forward(self, maps: list[Tensor], captions: list[Tensor]) -> list[list[Tensor]]:
+        widths = {t.shape[-1] for t in captions}
+        if widths != {self.config.embed_dim} or len(maps) != len(self.heads):
+            raise WorkbenchError(
+                f"the vision-aided heads were given {len(maps)} maps and captions {sorted(widths)} wide: "
+                f"expected {len(self.heads)} maps and {self.config.embed_dim}. Take both from the CLIP that "
+                "the preset was made for."
+            )
         logits = [[] for _ in captions]
         for head, x in zip(self.heads, self.projection(maps), strict=True):
             for out, judged in zip(logits, head(x, captions), strict=True):
