@@ -1,0 +1,290 @@
+"""A look into G, D and the vision heads while they work, and switches that turn one piece off and back on.
+
+Everything is read through hooks, so that the networks know nothing of being watched. Letters: N pictures,
+S pixels a side, h heads, L rows of t_local, K kernels in a bank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.models.attention import CrossAttention, SelfAttention, split_heads, tokens_of
+from workbench.models.discriminator import Discriminator
+from workbench.models.generator import Generator
+from workbench.models.mapping import Text
+from workbench.models.ops import AdaptiveConv2d, upsample
+from workbench.models.text import TextEncoder, TextFeatures
+from workbench.models.tokens import split_words
+from workbench.models.vision_aided import ImageTower, VisionAided
+
+PIECES = {"self-attention": SelfAttention, "cross-attention": CrossAttention}
+
+
+# --- words of a prompt --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word that the encoder reads. rows: its places in t_local (several where it is spelled in pieces)."""
+
+    text: str
+    rows: tuple[int, ...]
+
+
+def words_of(prompt: str, encoder: TextEncoder) -> list[Word]:
+    """The words of `prompt` with their rows of t_local, in order; unknown and truncated ones are left out.
+
+    Row 0 is the start mark. The end of text has no row: t_local leaves it out.
+    """
+    tokenizer, found, row = encoder.tokenizer, [], 1
+    eot = int(tokenizer([prompt]).argmax(dim=-1))
+    for text in split_words(prompt):
+        pieces = _pieces(text, tokenizer)
+        if row + pieces > eot:
+            break
+        if pieces:
+            found.append(Word(text, tuple(range(row, row + pieces))))
+        row += pieces
+    return found
+
+
+def _pieces(word: str, tokenizer) -> int:
+    """Number of tokens of one word."""
+    row = tokenizer([word])[0]
+    return int(row.argmax()) - 1
+
+
+# --- one look into G ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Look:
+    """What G did for N pictures.
+
+    pyramid: as of `Generator.synthesis`, largest first. cross: size -> [N, L, S, S], which share of its
+    attention each pixel gives to each row of t_local, mean over heads and layers. own: size ->
+    [N, S*S, S*S+1], self-attention likewise, the last column being the token of w. selection: "8 px, block 1,
+    conv 1" -> [N, K].
+    """
+
+    pyramid: list[Tensor] = field(default_factory=list)
+    cross: dict[int, Tensor] = field(default_factory=dict)
+    own: dict[int, Tensor] = field(default_factory=dict)
+    selection: dict[str, Tensor] = field(default_factory=dict)
+
+
+def cross_weights(layer: CrossAttention, x: Tensor, t_local: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) of one layer for its own inputs: [N, h, S*S, L]; masked rows get 0."""
+    q = split_heads(layer.query(layer.norm(tokens_of(x))), layer.heads)
+    k = split_heads(layer.key(t_local.to(x.dtype)), layer.heads)
+    logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
+    if mask is not None:
+        logits = logits.masked_fill(~mask[:, None, None], torch.finfo(logits.dtype).min)
+    return logits.softmax(-1)
+
+
+def own_weights(layer: SelfAttention, x: Tensor, w: Tensor | None = None) -> Tensor:
+    """softmax_j(-s |q_i - q_j|^2) of one layer for its own inputs: [N, h, S*S, S*S (+ 1 for w)]."""
+    seen = layer.norm(tokens_of(x))
+    pixels = seen.shape[1]
+    if layer.token is not None:
+        seen = torch.cat([seen, layer.norm(layer.token(w.to(x.dtype)))[:, None]], dim=1)
+    q = split_heads(layer.query(seen), layer.heads).float()
+    length = q.square().sum(-1)
+    apart = length[..., :, None] + length[..., None, :] - 2 * q @ q.transpose(-1, -2)
+    return (-layer.scale * apart).softmax(-1)[:, :, :pixels]
+
+
+def look(G: Generator, w: Tensor, text: Text | None) -> Look:
+    """Draw the pictures of w [N, w_dim] (or ws [N, num_ws, w_dim]) and `text`, and note on the way what every
+    attention layer and every kernel bank did. No gradients.
+    """
+    seen, cross, own, handles = Look(), {}, {}, []
+    for size, stack in G.blocks.items():
+        for number, block in enumerate(stack, start=1):
+            watched = [(layer, cross, cross_weights) for layer in block.cross]
+            watched += [(layer, own, own_weights) for layer in block.attention]
+            for layer, into, weights in watched:
+                handles.append(_note_weights(layer, into.setdefault(int(size), []), weights))
+            for conv_number, conv in enumerate((block.conv0, block.conv1), start=1):
+                if conv.select is not None:
+                    name = f"{size} px, block {number}, conv {conv_number}"
+                    handles.append(_note_selection(conv, seen.selection, name))
+    try:
+        with torch.no_grad():
+            seen.pyramid = G.synthesis(w, text)
+    finally:
+        for handle in handles:
+            handle.remove()
+    seen.cross = {
+        size: torch.stack(maps).mean(0).transpose(1, 2).unflatten(2, (size, size))
+        for size, maps in cross.items()
+        if maps
+    }
+    seen.own = {size: torch.stack(maps).mean(0) for size, maps in own.items() if maps}
+    return seen
+
+
+def _note_weights(layer: nn.Module, into: list[Tensor], weights):
+    return layer.register_forward_pre_hook(lambda module, args: into.append(weights(module, *args).mean(1)))
+
+
+def _note_selection(conv: AdaptiveConv2d, into: dict[str, Tensor], name: str):
+    # hooked on the logits' layer, so that a switch which replaces them is seen too
+    return conv.select.register_forward_hook(
+        lambda module, args, out: into.__setitem__(name, out.softmax(-1))
+    )
+
+
+def word_maps(seen: Look, words: Sequence[Word], size: int, row: int = 0) -> Tensor:
+    """Where picture `row` listened to each word at `size`: [words, S, S], pieces of a word summed.
+
+    Raises WorkbenchError where G has no cross-attention at that size.
+    """
+    if size not in seen.cross:
+        raise WorkbenchError(
+            f"There is no cross-attention at {size} px: choose one of {sorted(seen.cross) or 'none'}."
+        )
+    return torch.stack([seen.cross[size][row, list(word.rows)].sum(0) for word in words])
+
+
+def against_average(maps: Tensor) -> Tensor:
+    """Attention of each word relative to its own mean over the picture: [words, S, S] -> same; 1 = average.
+
+    A word that all pixels hear alike is flat at 1, however loud it is.
+    """
+    return maps / maps.mean((1, 2), keepdim=True).clamp_min(1e-12)
+
+
+# --- the pyramid --------------------------------------------------------------------------------------------
+
+
+def increments(pyramid: Sequence[Tensor]) -> list[Tensor]:
+    """What each level added to the one below it, largest first: x_i - upsample(x_{i+1}); the last is x_L."""
+    coarser = [*pyramid[1:], None]
+    return [x if y is None else x - upsample(y) for x, y in zip(pyramid, coarser, strict=True)]
+
+
+def recombine(parts: Sequence[Tensor], keep: Sequence[int]) -> Tensor:
+    """The picture from increments of the sizes in `keep` alone; all sizes give x_0 back."""
+    if stray := sorted(set(keep) - {x.shape[-1] for x in parts}):
+        raise WorkbenchError(
+            f"keep names the sizes {stray}: choose out of {sorted(x.shape[-1] for x in parts)}."
+        )
+    picture = None
+    for x in reversed(parts):
+        part = x if x.shape[-1] in keep else torch.zeros_like(x)
+        picture = part if picture is None else upsample(picture) + part
+    return picture
+
+
+# --- switches -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def strength(G: nn.Module, piece: str, factor: float, sizes: Sequence[int] | None = None) -> Iterator[None]:
+    """Inside, what each layer of `piece` ("self-attention" or "cross-attention") adds is times `factor`.
+
+    0 switches it off and leaves everything around it alone (the MLP behind self-attention too). sizes: of G's
+    blocks; all when None. Everything is as before afterwards, whatever happened inside.
+    """
+    if piece not in PIECES:
+        raise WorkbenchError(f"There is no piece {piece!r}: choose one of {', '.join(PIECES)}.")
+    where = G if sizes is None else nn.ModuleList(G.blocks[str(size)] for size in sizes)
+    layers = [module for module in where.modules() if isinstance(module, PIECES[piece])]
+    handles = [layer.out.register_forward_hook(lambda m, args, out: out * factor) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def kernels(G: nn.Module, choice: int | str) -> Iterator[None]:
+    """Inside, no bank asks w: "uniform" mixes all kernels alike, a number takes that kernel (from 0) alone,
+    "others'" gives each picture the mixture of the next one in the batch.
+
+    A bank with fewer kernels takes the number modulo its size.
+    """
+    if choice not in ("uniform", "others'") and not (isinstance(choice, int) and choice >= 0):
+        raise WorkbenchError(f"choice is {choice!r}: give 'uniform', \"others'\" or the number of a kernel.")
+
+    def replaced(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
+        if choice == "uniform":
+            return torch.zeros_like(out)
+        if choice == "others'":
+            return out.roll(-1, 0)
+        logits = torch.full_like(out, -1e4)  # a softmax of it is exactly one-hot
+        logits[:, choice % out.shape[1]] = 0
+        return logits
+
+    banks = [m for m in G.modules() if isinstance(m, AdaptiveConv2d) and m.select is not None]
+    # prepended: an observer that was there before sees the replaced logits
+    handles = [bank.select.register_forward_hook(replaced, prepend=True) for bank in banks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def end_at(features: TextFeatures, row: int) -> TextFeatures:
+    """The same features with the end of text believed at `row` (-1 = the last place, a frequent mistake)."""
+    length = features.eps_txt.shape[1]
+    if not -length <= row < length:
+        raise WorkbenchError(f"row is {row}: expected -{length} to {length - 1}, the places of the context.")
+    return TextFeatures(features.eps_txt, torch.full_like(features.eot, row % length), features.embedding)
+
+
+def shuffled(prompt: str, seed: int) -> str:
+    """The prompt's words in another order (a fixed one for each seed), never the old one if there are two
+    different words.
+    """
+    words = prompt.split()
+    generator = torch.Generator().manual_seed(seed)
+    if len(set(words)) < 2:
+        return prompt
+    while True:
+        order = torch.randperm(len(words), generator=generator).tolist()
+        if (mixed := [words[k] for k in order]) != words:
+            return " ".join(mixed)
+
+
+# --- judges -------------------------------------------------------------------------------------------------
+
+
+def verdicts(D: Discriminator, x_pyramid: list[Tensor], t_D: Tensor) -> dict[tuple[int, int], Tensor]:
+    """(entry size, exit size) -> logits [N] of pictures with one caption each; higher = judged real.
+
+    x_pyramid: the levels of D's entries, largest first.
+    """
+    with torch.no_grad():
+        (logits,) = D(x_pyramid, [t_D])
+    return dict(zip(D.config.predictions, logits, strict=True))
+
+
+def table(D: Discriminator, values: dict[tuple[int, int], Tensor]) -> Tensor:
+    """Means over the pictures as [entries, exits], entries and exits falling in size; NaN where none is."""
+    exits = sorted(D.config.exits, reverse=True)
+    out = torch.full((len(D.config.entries), len(exits)), float("nan"))
+    for (entry, leaving), logits in values.items():
+        out[D.config.entries.index(entry), exits.index(leaving)] = logits.float().mean()
+    return out
+
+
+def tap_verdicts(
+    tower: ImageTower, heads: VisionAided, pictures: Tensor, captions: Sequence[Tensor]
+) -> dict[str, list[Tensor]]:
+    """Layer of the frozen tower -> logits [N] for each set of caption embeddings [N, e] in `captions`."""
+    with torch.no_grad():
+        maps, _ = tower(pictures)
+        logits = heads(maps, list(captions))
+    return {tap: [judged[k] for judged in logits] for k, tap in enumerate(heads.config.taps)}
