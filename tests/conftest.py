@@ -21,7 +21,7 @@ import torch
 
 from workbench.doctor import find_chromium
 
-# A shell starts its background jobs deaf to Ctrl-C, and the processes that tests interrupt would inherit that.
+# A shell starts background jobs deaf to Ctrl-C, and the processes that tests interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -129,13 +129,13 @@ def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int) -> Non
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     torch.set_num_threads(1)
     players = []
-    built = setup.steps.build
+    built = setup.players.build
 
     def build(*args, **kwargs):
         players.append(built(*args, **kwargs))
         return players[0]
 
-    setup.steps.build = build  # to look at this process's own weights afterwards
+    setup.players.build = build  # to look at this process's own weights afterwards
     run_tiny(inputs, out, images=64)
     weights = [p.detach().double().flatten() for m in players[0].modules().values() for p in m.parameters()]
     (out.parent / f"rank{rank}.json").write_text(json.dumps(torch.cat(weights).tolist()))

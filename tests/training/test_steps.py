@@ -10,6 +10,7 @@ from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import TextEncoder, save_clip
 from workbench.training import losses, steps
 from workbench.training.config import TrainConfig
+from workbench.training.players import NormGuard, build
 
 CAPTIONS = ["a black dog in the snow", "a white dog at night", "a red dog on the beach", "a sable dog by day"]
 
@@ -33,7 +34,7 @@ def config():
 
 @pytest.fixture
 def players(small_preset, config, clip_folder):
-    return steps.build(small_preset, config, clip_folder, "cpu", "fp32")
+    return build(small_preset, config, clip_folder, "cpu", "fp32")
 
 
 @pytest.fixture
@@ -51,13 +52,13 @@ def batch(players, small_preset):
 
 def test_a_gradient_reaches_every_parameter(players, batch, config, monkeypatch):
     seen = {}
-    clip = steps.NormGuard.clip
+    clip = NormGuard.clip
 
     def record(guard, name, parameters, multiple):
         seen[name] = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in parameters]
         return clip(guard, name, parameters, multiple)
 
-    monkeypatch.setattr(steps.NormGuard, "clip", record)
+    monkeypatch.setattr(NormGuard, "clip", record)
     # logits start where hinge and softplus both have slope; a second step reaches what a zero bias hid in the
     # first
     for step in range(2):
@@ -129,6 +130,7 @@ def test_d_learns_to_tell_and_g_to_please(players, batch, config):
         batch_size=8,
         images=1000,
         r1_gamma=0,
+        r2_gamma=0,
         matching_weight=0,
         mode_seeking_weight=0,
         vision_weight=0,
@@ -157,7 +159,7 @@ def test_d_learns_to_tell_and_g_to_please(players, batch, config):
 
 
 def test_the_guard_clips_a_spike_to_twice_the_running_norm():
-    guard = steps.NormGuard()
+    guard = NormGuard()
     p = torch.nn.Parameter(torch.zeros(4))
     for _ in range(3):
         p.grad = torch.full((4,), 0.5)  # norm 1

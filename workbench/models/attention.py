@@ -26,26 +26,38 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def l2_logits(q: Tensor, scale: float, k: Tensor | None = None) -> Tensor:
+    """-scale |q_i - k_j|^2 up to a constant in j, as one product: [q_i, 1, 1] . [2 scale k_j, b_j, b'_j].
+
+    q [N, h, L, d], k [N, h, M, d] (q where none is given: tied) -> [N, h, L, M]. |q_i|^2 drops out of the
+    softmax. b_j = -scale |k_j|^2 joins as two columns, its value and what rounding left of it: in bfloat16
+    one alone would be a third as exact, and adding it to the L x M map after the product costs four passes.
+    """
+    k = q if k is None else k
+    wide = k.to(torch.promote_types(k.dtype, torch.float32))
+    bias = -scale * wide.square().sum(-1, keepdim=True)
+    coarse = bias.to(q.dtype)
+    keys = torch.cat([k * (2 * scale), coarse, (bias - coarse).to(q.dtype)], dim=-1)
+    ones = q.new_ones(()).expand(*q.shape[:-1], 2)
+    return torch.cat([q, ones], dim=-1) @ keys.transpose(-1, -2)
+
+
 def l2_attention(q: Tensor, v: Tensor, scale: float, k: Tensor | None = None) -> Tensor:
     """A_ij = softmax_j(-scale |q_i - k_j|^2), A v; tied queries and keys unless k is given (Sec. 3.2).
 
-    q [N, h, L, d], v [N, h, M, d] -> [N, h, L, d]. The term |q_i|^2 is constant in j and drops out of the
-    softmax, so the logits are 2 scale q.k - scale |k|^2. Softmax in float32.
+    q [N, h, L, d], v [N, h, M, d] -> [N, h, L, d]. The softmax sums in float32 whatever its dtype is.
     """
-    k = q if k is None else k
-    bias = k.float().square().sum(-1)[:, :, None]
-    logits = (q @ k.transpose(-1, -2)).float() * (2 * scale) - bias * scale
-    return logits.softmax(dim=-1).to(v.dtype) @ v
+    return l2_logits(q, scale, k).softmax(dim=-1) @ v
 
 
 def dot_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d)) v. q [N, h, L, d], k and v [N, h, M, d], mask bool [N, 1, 1, M] or [L, M],
     True = seen.
     """
-    logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
+    logits = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
     if mask is not None:
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
-    return logits.softmax(dim=-1).to(v.dtype) @ v
+    return logits.softmax(dim=-1) @ v
 
 
 def tokens_of(x: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 Every step's batch is a function of (seed, step) alone.
 
-Legend: B pictures of a process's batch (an even number); N captions. Text features of all different captions
-are computed once, kept in half precision where that holds them, and picked by row at each step.
+Legend: B pictures of a process's batch (an even number); N captions.
 """
+
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,43 +15,22 @@ from workbench.datasets.captions import FACTOR_NAMES, named_factors
 from workbench.datasets.loading import PairedBatches, PictureTable
 from workbench.errors import WorkbenchError
 from workbench.models.generator import Generator
-from workbench.models.text import TextEncoder, TextFeatures
+from workbench.models.text import TextEncoder
 from workbench.noise import draw_z, generator_for
+from workbench.training.captions import CaptionTable
 from workbench.training.config import TrainConfig
 from workbench.training.steps import StepBatch
 
 # Streams of the run's seed: z and augmentations of a step never share one with data order, flips or
 # mismatches.
 _Z, _AUGMENT = 11 << 40, 12 << 40
-_MOST_BYTES = 2 << 30
-_ENCODE, _DRAW = 256, 50  # captions encoded, pictures drawn at once
-
-
-class CaptionTable:
-    """Frozen text features of a data set's captions.
-
-    A set too large for memory is encoded batch by batch instead.
-    """
-
-    def __init__(self, texts: list[str], encoder: TextEncoder, device: torch.device) -> None:
-        self.encoder, self.device = encoder, device
-        distinct = list(dict.fromkeys(texts))
-        self.row = {text: k for k, text in enumerate(distinct)}
-        self.features: TextFeatures | None = None
-        if len(distinct) * encoder.context_length * encoder.text_dim * 2 <= _MOST_BYTES:
-            parts = [_halved(encoder(distinct[at : at + _ENCODE])) for at in range(0, len(distinct), _ENCODE)]
-            self.features = TextFeatures.cat(parts).to(device)
-
-    def of(self, captions: list[str]) -> TextFeatures:
-        """Features of B captions on the device, float32. eps_txt [B, T, d]."""
-        if self.features is None:
-            return self.encoder(captions).to(self.device)
-        picked = self.features.index_select(torch.tensor([self.row[text] for text in captions]))
-        return TextFeatures(picked.eps_txt.float(), picked.eot, picked.embedding.float())
+_DRAW = 50  # pictures drawn at once
 
 
 class Feed:
-    """StepBatches of a run. rank, world: this process takes its share of each batch, pairs kept whole."""
+    """StepBatches of a run. rank, world: this process takes its share of each batch, pairs kept whole;
+    captions: folder where text features are kept between runs.
+    """
 
     def __init__(
         self,
@@ -61,6 +42,8 @@ class Feed:
         *,
         rank: int = 0,
         world: int = 1,
+        captions: Path | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         if config.batch_size % (2 * world):
             raise WorkbenchError(
@@ -76,7 +59,7 @@ class Feed:
         # Pairs come in one endless row: batch n of local size is this rank's part of the whole batch.
         self.local, self.rank, self.world = config.batch_size // world, rank, world
         self.pairs = PairedBatches(table, self.local, config.seed, flip=config.flip)
-        self.captions = CaptionTable(table.texts, encoder, device)
+        self.captions = CaptionTable(table.texts, encoder, device, folder=captions, say=say)
         self.seed, self.z_dim, self.device = config.seed, z_dim, device
 
     def at(self, step: int) -> StepBatch:
@@ -84,9 +67,7 @@ class Feed:
         turn = step * self.world + self.rank
         batch = self.pairs.batch_at(turn)
         mismatch, valid = self.pairs.mismatched(batch)
-        # Where no caption of the batch is certainly false, the next pair's serves: true by chance, but never
-        # the own one.
-        mismatch = torch.where(valid, mismatch, (torch.arange(self.local) + 2) % self.local)
+        mismatch = mismatch.masked_fill(~valid, -1)
         return StepBatch(
             images=batch.images.to(self.device, memory_format=torch.channels_last),
             text=self.captions.of(batch.captions),
@@ -143,9 +124,3 @@ def _spread_captions(texts: list[str], count: int, most: int = 2000) -> list[str
         for item in claims[best].items():
             shown[item] = shown.get(item, 0) + 1
     return chosen
-
-
-def _halved(features: TextFeatures) -> TextFeatures:
-    """float16 where its range holds the features, else bfloat16."""
-    low = features.eps_txt.half() if features.eps_txt.abs().max() < 60_000 else features.eps_txt.bfloat16()
-    return TextFeatures(low, features.eot, features.embedding.half())

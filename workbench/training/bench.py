@@ -15,6 +15,7 @@ from workbench import hardware
 from workbench.models.presets import preset
 from workbench.training import steps
 from workbench.training.config import TrainConfig
+from workbench.training.players import Players, build
 
 # operators that are arithmetic the networks cannot do without: convolutions and matrix products
 KERNELS = (
@@ -70,7 +71,7 @@ class StepSpeed:
         return table
 
 
-def made_up_batch(players: steps.Players, batch_size: int, seed: int) -> steps.StepBatch:
+def made_up_batch(players: Players, batch_size: int, seed: int) -> steps.StepBatch:
     """A batch of noise pictures with real captions: the arithmetic of a step does not depend on what they
     show.
     """
@@ -105,7 +106,7 @@ def step(
     precision = machine.precision if precision == "auto" else precision
     chosen = preset(name)
     config = TrainConfig.for_preset(name, batch_size=batch_size, precision=precision)
-    players = steps.build(chosen, config, clip, machine.device, precision)
+    players = build(chosen, config, clip, machine.device, precision)
     batches = [made_up_batch(players, batch_size, seed) for seed in range(4)]
 
     def run(at: int) -> None:

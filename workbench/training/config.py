@@ -13,22 +13,33 @@ from workbench.noise import check_seed
 # What `resume="extend"` may change in a run that exists: the budget, the rates and weights, and when things
 # are written.
 FIXED = ("preset", "batch_size", "seed")
+CHOICES = {
+    "adversarial": ("nonsaturating", "relativistic"),
+    "penalty": ("exact", "finite-difference"),
+    "matching_G": ("off", "cooperative", "adversarial"),
+    "precision": ("auto", "bf16", "fp32"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings of a run.
 
-    preset: name in `workbench.models.presets`. images: budget, real images shown to D. batch_size: even, over
-    all processes (rows 2k and 2k+1 are a pair under one caption). lr_G, lr_D, betas: Adam. constant_share:
-    share of the budget at the full rate, then cosine down to lr_floor times it. ema_halflife_kimg: thousands
-    of images. r1_every: steps between penalties. adversarial: "nonsaturating" (the paper) or "relativistic"
-    (R3GAN), of D's own outputs. matching_weight, clip_weight, mode_seeking_weight, vision_weight,
-    range_weight: weights of the losses, 0 = off. clip_norm: gradients above this multiple of their running
-    norm are scaled down to it. diffaugment: comma-separated policy in front of the vision-aided heads ("" =
-    none). *_every_nimg: images between samples, evaluations (0 = never), checkpoints, log lines. eval_n:
-    pictures of one evaluation. keep_checkpoints: newest ones kept, beside the best. precision: "auto" (probed
-    at start), "bf16" or "fp32".
+    preset: name in `workbench.models.presets`. images: budget, real images shown to D. batch_size: even,
+    over all processes (rows 2k and 2k+1 are a pair under one caption). lr_G, lr_D, betas: Adam.
+    constant_share: share of the budget at the full rate, then cosine down to lr_floor times it.
+    ema_halflife_kimg: thousands of images. r1_gamma, r2_gamma: weights of the penalties at real and
+    generated pictures, 0 = off; r1_every: steps between two of a kind; penalty: "exact" (double backward) or
+    "finite-difference". adversarial: "nonsaturating" (the paper) or "relativistic" (R3GAN), of D's own
+    outputs. matching_weight, clip_weight, mode_seeking_weight, vision_weight, range_weight,
+    reconstruction_weight (where D has a decoder): weights of the losses, 0 = off. matching_generated: D
+    judges generated pictures with wrong captions too, as the paper does. matching_G: G's own side of that
+    term, which the paper leaves open: "off", "cooperative" (its picture shall look wrong under a wrong
+    caption) or "adversarial" (right). clip_norm: gradients above this multiple of their running norm are
+    scaled down to it. diffaugment: comma-separated policy in front of the vision-aided heads ("" = none).
+    *_every_nimg: images between samples, evaluations (0 = never), checkpoints, log lines. eval_n: pictures
+    of one evaluation. keep_checkpoints: newest ones kept, beside the best. precision: "auto" (probed at
+    start), "bf16" or "fp32".
     """
 
     preset: str = "shepherd-64"
@@ -44,13 +55,17 @@ class TrainConfig:
     adversarial: str = "nonsaturating"
     clip_norm: float = 2.0
     r1_gamma: float = 1.0
+    r2_gamma: float = 1.0
     r1_every: int = 16
+    penalty: str = "exact"
     matching_weight: float = 0.5
+    matching_generated: bool = True
+    matching_G: str = "off"
+    reconstruction_weight: float = 1.0
     clip_weight: float = 0.0
     mode_seeking_weight: float = 2.0
     vision_weight: float = 1.0
     range_weight: float = 1.0
-    clip_norm: float = 2.0
     diffaugment: str = "translation,cutout"
     flip: bool = True
     precision: str = "auto"
@@ -84,25 +99,26 @@ class TrainConfig:
             _check_number(name, getattr(self, name), low=0.0, open_low=True)
         for name in (
             "r1_gamma",
+            "r2_gamma",
             "matching_weight",
             "clip_weight",
             "mode_seeking_weight",
             "vision_weight",
             "range_weight",
+            "reconstruction_weight",
         ):
             _check_number(name, getattr(self, name), low=0.0)
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise WorkbenchError(
+                    f"{name} is {getattr(self, name)!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}."
+                )
         for name in ("constant_share", "lr_floor"):
             _check_number(name, getattr(self, name), low=0.0, high=1.0)
         if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
             raise WorkbenchError(
                 f"betas are {self.betas}: expected two numbers from 0 to below 1, for example (0.0, 0.99)."
             )
-        if self.adversarial not in ("nonsaturating", "relativistic"):
-            raise WorkbenchError(
-                f"adversarial is {self.adversarial!r}: expected nonsaturating or relativistic."
-            )
-        if self.precision not in ("auto", "bf16", "fp32"):
-            raise WorkbenchError(f"precision is {self.precision!r}: expected auto, bf16 or fp32.")
 
     def lr_scale(self, cur_nimg: int) -> float:
         """Learning rate at `cur_nimg` as a share of the full one: 1 for `constant_share` of the budget,

@@ -74,6 +74,11 @@ def d_matching_hinge(mismatched: list[Tensor]) -> Tensor:
     return mean_over([F.relu(1 + m.float()).mean() for m in mismatched])
 
 
+# G's own side of the matching-aware loss. The paper leaves open whether there is one, and its sign: G may
+# help D (its picture shall be judged wrong under a caption that is not its own), or work against it.
+G_MATCHING = {"cooperative": d_matching, "adversarial": g_nonsaturating}
+
+
 def clip_contrastive(image: Tensor, text: Tensor, target: Tensor, scale: float) -> Tensor:
     """-log softmax over the batch's captions at each picture's own (Eq. 6), on L2-normalised embeddings.
 
@@ -107,6 +112,13 @@ def mode_seeking(fake: list[Tensor], real: list[Tensor]) -> Tensor:
         for f, r in zip(fake, real, strict=True)
     ]
     return mean_over([F.relu(1 - share) for share in shares])
+
+
+def reconstruction(decoded: Tensor, real: Tensor) -> Tensor:
+    """Mean squared error of what D's features still know of a real picture: both [N, 3, S, S] (Liu et al.
+    2021, Sec. 3.2). Keeps D's features from dropping all but what tells real from generated.
+    """
+    return F.mse_loss(decoded.float(), real.float())
 
 
 def out_of_range(x: Tensor, limit: float = 1.02) -> Tensor:

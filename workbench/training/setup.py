@@ -11,10 +11,11 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation.features import Judge, load_judge
 from workbench.hardware import Machine
 from workbench.models.presets import Preset
-from workbench.training import runs, steps
+from workbench.training import players, runs
 from workbench.training.batches import Feed, grid_plan
 from workbench.training.config import TrainConfig
 from workbench.training.loop import share_gradients
+from workbench.training.players import Players
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +32,7 @@ class Setup:
     fresh: bool
     changes: dict[str, tuple[object, object]]
     device: torch.device
-    players: steps.Players
+    players: Players
     feed: Feed
     judge: Judge | None
     accelerator: object  # accelerate.Accelerator; not imported here, which would cost every start a second
@@ -71,10 +72,13 @@ def prepare(
     facts, changes = _same_run(out, old, facts, resume)
     used = replace(config, precision=_precision(config, machine, old, say))
     device = torch.device(machine.device)
-    players = steps.build(preset, used, clip, device, used.precision)
-    share_gradients(accelerator, players.opt_G, players.opt_D)
+    cast = players.build(preset, used, clip, device, used.precision)
+    share_gradients(accelerator, cast.opt_G, cast.opt_D)
     rank, world = accelerator.process_index, accelerator.num_processes
-    feed = Feed(table, players.text_encoder, config, preset.generator.z_dim, device, rank=rank, world=world)
+    feed = Feed(
+        table, cast.text_encoder, config, preset.generator.z_dim, device,
+        rank=rank, world=world, captions=data / "captions", say=say,
+    )  # fmt: skip
     measures = _judge(judge, config, say)
     if main and (old is None or changes):  # last: a mistake in the line leaves no run behind that it blocks
         runs.write_facts(out, facts)
@@ -84,7 +88,7 @@ def prepare(
         fresh=old is None,
         changes=changes,
         device=device,
-        players=players,
+        players=cast,
         feed=feed,
         judge=measures,
         accelerator=accelerator,

@@ -1,33 +1,26 @@
 """One training step: fakes once, then D (and the vision-aided heads), then G on the same fakes.
 
-`build` makes the players of a preset, `train_step` plays one round. The fakes and their CLIP features are
-computed once a step: D sees them detached, G's gradient runs through them after D has moved (Sec. 3.4 for the
-losses).
+The fakes and their CLIP features are computed once a step: D sees them detached, G's gradient runs through
+them after D has moved (Sec. 3.4 for the losses).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from workbench.errors import WorkbenchError
-from workbench.models.clip_io import Clip, load_clip
 from workbench.models.discriminator import Discriminator, pyramid_for
-from workbench.models.generator import Generator
 from workbench.models.ops import box_pyramid
-from workbench.models.presets import Preset
-from workbench.models.text import TextEncoder, TextFeatures
-from workbench.models.vision_aided import ImageTower, VisionAided
+from workbench.models.text import TextFeatures
 from workbench.training import losses
 from workbench.training.augment import augment
 from workbench.training.config import TrainConfig
-from workbench.training.penalties import gradient_penalty
+from workbench.training.penalties import finite_difference_penalty, gradient_penalty
+from workbench.training.players import Players
 
 W_AVG_BETA = 0.995  # running mean of w, kept for truncation (StyleGAN2)
-NORM_BETA = 0.98  # memory of the running gradient norm
 
 
 @dataclass
@@ -35,8 +28,8 @@ class StepBatch:
     """What one step needs. Rows 2k and 2k+1 are a pair: two pictures of one group under one caption, two z.
 
     images [B, 3, S, S] in [-1, 1]; text: features of the B captions; mismatch [B]: for each row another row
-    whose caption is untrue of its picture; z [B, z_dim]; generator: of the augmentations, a function of
-    (seed, step).
+    whose caption is untrue of its picture, -1 where the batch holds none; z [B, z_dim]; generator: of the
+    augmentations, a function of (seed, step).
     """
 
     images: Tensor
@@ -46,105 +39,22 @@ class StepBatch:
     generator: torch.Generator
 
 
-class NormGuard(nn.Module):
-    """Clips gradients to a multiple of their own running norm: with beta1 = 0 one spike would move the
-    weights far.
+def mismatched_rows(mismatch: Tensor, config: TrainConfig) -> Tensor:
+    """Rows of a batch of real, then generated pictures that are judged with a wrong caption too.
 
-    The running norms are buffers, so that a resumed run clips as the uninterrupted one does.
+    mismatch [B] -> [R] long, R <= 2B; none where the loss is off, and none for a picture of which every
+    caption of the batch may be true.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("G", torch.zeros(()))
-        self.register_buffer("D", torch.zeros(()))
-
-    @torch.no_grad()
-    def clip(self, name: str, parameters: list[nn.Parameter], multiple: float) -> tuple[Tensor, Tensor]:
-        """Scale the gradients in place. Returns the norm before, and whether it was finite (0-d tensors)."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        finite = torch.isfinite(norm)
-        running = getattr(self, name)
-        limit = torch.where(running > 0, running * multiple, norm)
-        if finite:
-            torch._foreach_mul_(gradients, (limit / norm.clamp_min(1e-12)).clamp(max=1.0))
-            clipped = torch.minimum(norm, limit)
-            running.copy_(torch.where(running > 0, torch.lerp(clipped, running, NORM_BETA), clipped))
-        return norm, finite
+    known = mismatch >= 0
+    if config.matching_weight == 0:
+        known = torch.zeros_like(known)
+    return torch.cat([known, known & config.matching_generated]).nonzero().flatten()
 
 
-@dataclass
-class Players:
-    """Everything that takes part in a step. `trainable()` names the modules whose state a checkpoint must
-    hold.
-    """
-
-    G: Generator
-    D: Discriminator
-    heads: VisionAided | None
-    tower: ImageTower | None
-    text_encoder: TextEncoder
-    clip: Clip | None
-    opt_G: torch.optim.Optimizer
-    opt_D: torch.optim.Optimizer
-    guard: NormGuard
-    lr_multiplier: float = field(default=1.0)  # halved by the monitor at a roll-back
-
-    def modules(self) -> dict[str, nn.Module]:
-        """Modules with state of their own, by name."""
-        named = {"G": self.G, "D": self.D, "heads": self.heads, "guard": self.guard}
-        return {name: module for name, module in named.items() if module is not None}
-
-
-def _adam(modules: list[nn.Module | None], lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    parameters = [
-        p for module in modules if module is not None for p in module.parameters() if p.requires_grad
-    ]
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
-
-
-def build(
-    preset: Preset, config: TrainConfig, clip_folder: str | Path, device: str | torch.device, precision: str
-) -> Players:
-    """Networks of a preset with fresh weights (drawn from config.seed), optimizers, and the frozen CLIP.
-
-    precision "bf16" or "fp32": dtype of the features; parameters and optimizer states are float32 either way.
-    Raises WorkbenchError when the text width of CLIP is not the preset's.
-    """
-    clip = load_clip(clip_folder, device=device)
-    text_encoder = TextEncoder.from_clip(clip)
-    if text_encoder.text_dim != preset.generator.text_dim:
-        raise WorkbenchError(
-            f"preset {preset.name} expects text features {preset.generator.text_dim} wide, but {clip_folder} "
-            f"gives {text_encoder.text_dim}: train with the encoder that the preset was made for."
-        )
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        G, D = Generator(preset.generator), Discriminator(preset.discriminator)
-        tower = heads = None
-        if preset.vision_aided is not None and config.vision_weight > 0:
-            tower = ImageTower(clip, preset.vision_aided.taps, dtype)
-            channels = [
-                m.shape[1]
-                for m in tower(torch.zeros(2, 3, clip.image_size, clip.image_size, device=device))[0]
-            ]
-            heads = VisionAided(preset.vision_aided, channels)
-    for module in (G, D):
-        module.compute_dtype = dtype
-    for module in (G, D, heads, tower):
-        if module is not None:
-            module.to(device=device, memory_format=torch.channels_last)
-    return Players(
-        G=G, D=D, heads=heads, tower=tower, text_encoder=text_encoder, clip=clip,
-        opt_G=_adam([G], config.lr_G, config.betas), opt_D=_adam([D, heads], config.lr_D, config.betas),
-        guard=NormGuard().to(device),
-    )  # fmt: skip
-
-
-def both_sets(t: Tensor, mismatch: Tensor) -> list[Tensor]:
-    """True and mismatched captions for a batch of real, then generated pictures: [B, d] -> two of [2B, d]."""
-    return [torch.cat([t, t]), torch.cat([t[mismatch], t[mismatch]])]
+def caption_sets(t: Tensor, mismatch: Tensor, rows: Tensor) -> list[Tensor]:
+    """True and, where `rows` has any, wrong captions of real, then generated pictures: [B, d] -> [2B, d]."""
+    own = torch.cat([t, t])
+    return [own, torch.cat([t[mismatch], t[mismatch]])] if len(rows) else [own]
 
 
 def split_logits(logits: list[Tensor], size: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -180,6 +90,7 @@ def train_step(
             players.heads.calibrate(players.tower(batch.images)[0])
         with torch.no_grad():
             real_maps, _ = players.tower(augment(batch.images, config.diffaugment, batch.generator))
+    if players.tower is not None:
         fake_maps, image_embedding = players.tower(augment(fakes[0], config.diffaugment, batch.generator))
 
     stats, good = d_step(players, batch, captions, fakes, real_maps, fake_maps, step=step, config=config)
@@ -211,43 +122,22 @@ def d_step(
         torch.cat([r, f.detach()]) for r, f in zip(reals, pyramid_for(fakes, D.config.entries), strict=True)
     ]
     t_D = D.encode_text(captions).repeat_interleave(2, dim=0)
-    matched, mismatched = D(judged, both_sets(t_D, batch.mismatch))
-    real, fake = split_logits(matched, size)
-    if config.adversarial == "relativistic":
-        # only differences of logits count here, so the matching term compares a picture's two captions
-        # likewise
-        stats = {
-            "D.adversarial": losses.d_relativistic(real, fake),
-            "D.matching": losses.d_relativistic(matched, mismatched),
-        }
-    else:
-        stats = {
-            "D.adversarial": losses.d_nonsaturating(real, fake),
-            "D.matching": losses.d_matching(mismatched),
-        }
-    loss = stats["D.adversarial"] + 2 * config.matching_weight * stats["D.matching"]
+    rows = mismatched_rows(batch.mismatch, config)
+    decode = size if D.config.reconstruction and config.reconstruction_weight > 0 else 0
+    logits = D(judged, caption_sets(t_D, batch.mismatch, rows), reconstruct=decode)
+    logits, decoded = logits if decode else (logits, None)
+    real, fake = split_logits(logits[0], size)
+    stats, loss = _d_losses(logits, real, fake, rows, config)
+    if decode:
+        target = box_pyramid(batch.images, (decoded.shape[-1],))[0]
+        stats["D.reconstruction"] = losses.reconstruction(decoded, target)
+        loss = loss + config.reconstruction_weight * stats["D.reconstruction"]
     if players.heads is not None:
-        heads = players.heads.requires_grad_(True)
-        maps = [torch.cat([r, f.detach()]) for r, f in zip(real_maps, fake_maps, strict=True)]
-        matched, mismatched = heads(maps, both_sets(batch.text.embedding, batch.mismatch))
-        v_real, v_fake = split_logits(matched, size)
-        stats["D.vision"] = losses.d_hinge(v_real, v_fake)
-        stats["D.vision_matching"] = losses.d_matching_hinge(mismatched)
-        loss = loss + config.vision_weight * (
-            stats["D.vision"] + config.matching_weight * stats["D.vision_matching"]
-        )
-        stats["V.real"], stats["V.fake"] = (
-            losses.mean_over([x.mean() for x in v_real]),
-            losses.mean_over([x.mean() for x in v_fake]),
-        )
-    if config.r1_gamma > 0 and step % config.r1_every in (0, config.r1_every // 2):
-        # R1 at real pictures, half an interval later R2 at generated ones; each lazily, times the interval
-        at_real = step % config.r1_every == 0
-        pictures = batch.images if at_real else fakes[0]
-        t = t_D.detach()
-        penalty = gradient_penalty(lambda x: D(box_pyramid(x, D.config.entries), t)[0], pictures)
-        stats["D.r1" if at_real else "D.r2"] = penalty
-        loss = loss + config.r1_gamma / 2 * config.r1_every * penalty
+        more, vision = _vision_losses(players, batch, real_maps, fake_maps, rows, config)
+        stats, loss = stats | more, loss + config.vision_weight * vision
+    for name, gamma, pictures in due_penalties(batch, fakes, step, config):
+        stats[name] = _penalty(D, pictures, t_D.detach(), batch.generator, config)
+        loss = loss + gamma / 2 * config.r1_every * stats[name]
     stats["D.loss"] = loss
     stats["D.real"], stats["D.fake"] = (
         losses.mean_over([x.mean() for x in real]),
@@ -258,21 +148,77 @@ def d_step(
     return stats, applied
 
 
+def _d_losses(
+    logits: list[list[Tensor]], real: list[Tensor], fake: list[Tensor], rows: Tensor, config: TrainConfig
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The adversarial and the matching-aware loss of D: (statistics, their sum).
+
+    The adversarial one adds a real and a generated half, the matching one is a mean over both: hence the 2.
+    """
+    relativistic = config.adversarial == "relativistic"
+    adversarial = losses.d_relativistic if relativistic else losses.d_nonsaturating
+    stats = {"D.adversarial": adversarial(real, fake)}
+    loss = stats["D.adversarial"]
+    if len(rows):
+        matched, mismatched = ([x[rows] for x in judged] for judged in logits)
+        # only differences of relativistic logits count, so there a picture's two captions are compared
+        # likewise
+        stats["D.matching"] = (
+            losses.d_relativistic(matched, mismatched) if relativistic else losses.d_matching(mismatched)
+        )
+        loss = loss + 2 * config.matching_weight * stats["D.matching"]
+    return stats, loss
+
+
+def _vision_losses(
+    players: Players, batch: StepBatch, real_maps, fake_maps, rows: Tensor, config: TrainConfig
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The losses of the heads on frozen CLIP features: (statistics, their sum)."""
+    heads = players.heads.requires_grad_(True)
+    maps = [torch.cat([r, f.detach()]) for r, f in zip(real_maps, fake_maps, strict=True)]
+    logits = heads(maps, caption_sets(batch.text.embedding, batch.mismatch, rows))
+    real, fake = split_logits(logits[0], len(batch.images))
+    stats = {
+        "D.vision": losses.d_hinge(real, fake),
+        "V.real": losses.mean_over([x.mean() for x in real]),
+        "V.fake": losses.mean_over([x.mean() for x in fake]),
+    }
+    loss = stats["D.vision"]
+    if len(rows):
+        stats["D.vision_matching"] = losses.d_matching_hinge([x[rows] for x in logits[1]])
+        loss = loss + config.matching_weight * stats["D.vision_matching"]
+    return stats, loss
+
+
+def due_penalties(
+    batch: StepBatch, fakes: list[Tensor], step: int, config: TrainConfig
+) -> list[tuple[str, float, Tensor]]:
+    """R1 at real pictures, half an interval later R2 at generated ones: (name, gamma, pictures)."""
+    phase = step % config.r1_every
+    due = []
+    if config.r1_gamma > 0 and phase == 0:
+        due.append(("D.r1", config.r1_gamma, batch.images))
+    if config.r2_gamma > 0 and phase == config.r1_every // 2:
+        due.append(("D.r2", config.r2_gamma, fakes[0]))
+    return due
+
+
+def _penalty(D: Discriminator, pictures: Tensor, t_D: Tensor, generator, config: TrainConfig) -> Tensor:
+    """||grad_x D(x, c)||^2 through the whole pyramid of x."""
+
+    def judge(x: Tensor) -> list[Tensor]:
+        return D(box_pyramid(x, D.config.entries), t_D)[0]
+
+    if config.penalty == "exact":
+        return gradient_penalty(judge, pictures)
+    return finite_difference_penalty(judge, pictures, generator)
+
+
 def g_step(
     players, batch, captions, fakes, real_maps, fake_maps, image_embedding, *, config
 ) -> tuple[dict[str, Tensor], bool]:
     """Update G through the fakes it already made. Returns statistics and whether it was applied."""
-    D = players.D.requires_grad_(False)
-    with torch.no_grad():
-        t_D = D.encode_text(captions).repeat_interleave(2, dim=0)
-    (fake,) = D(pyramid_for(fakes, D.config.entries), t_D)
-    if config.adversarial == "relativistic":
-        with torch.no_grad():  # real logits after D's update too: stale ones made a run diverge
-            (real,) = D(box_pyramid(batch.images, D.config.entries), t_D)
-        stats = {"G.adversarial": losses.g_relativistic(real, fake)}
-    else:
-        stats = {"G.adversarial": losses.g_nonsaturating(fake)}
-    loss = stats["G.adversarial"]
+    stats, loss = _g_losses(players, batch, captions, fakes, config)
     if players.heads is not None:
         (v_fake,) = players.heads.requires_grad_(False)(fake_maps, [batch.text.embedding])
         stats["G.vision"] = losses.g_hinge(v_fake)
@@ -291,6 +237,30 @@ def g_step(
     stats["G.loss"] = loss
     stats["G.norm"], applied = _apply(players, "G", players.opt_G, loss, config)
     return stats, applied
+
+
+def _g_losses(
+    players: Players, batch: StepBatch, captions: TextFeatures, fakes: list[Tensor], config: TrainConfig
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What D's own outputs ask of G: the adversarial loss, and G's side of the matching one."""
+    D = players.D.requires_grad_(False)
+    with torch.no_grad():
+        t_D = D.encode_text(captions).repeat_interleave(2, dim=0)
+    rows = (batch.mismatch >= 0).nonzero().flatten()
+    asks = config.matching_G != "off" and config.matching_weight > 0 and len(rows) > 0
+    sets = [t_D, t_D[batch.mismatch]] if asks else [t_D]
+    fake, *wrong = D(pyramid_for(fakes, D.config.entries), sets)
+    if config.adversarial == "relativistic":
+        with torch.no_grad():  # real logits after D's update too: stale ones made a run diverge
+            (real,) = D(box_pyramid(batch.images, D.config.entries), t_D)
+        stats = {"G.adversarial": losses.g_relativistic(real, fake)}
+    else:
+        stats = {"G.adversarial": losses.g_nonsaturating(fake)}
+    loss = stats["G.adversarial"]
+    if asks:
+        stats["G.matching"] = losses.G_MATCHING[config.matching_G]([x[rows] for x in wrong[0]])
+        loss = loss + config.matching_weight * stats["G.matching"]
+    return stats, loss
 
 
 def _apply(

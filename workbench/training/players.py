@@ -1,0 +1,118 @@
+"""Who takes part in a step: G and D, the heads on frozen CLIP features, their optimisers and their guard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.models.clip_io import Clip, load_clip
+from workbench.models.discriminator import Discriminator
+from workbench.models.generator import Generator
+from workbench.models.presets import Preset
+from workbench.models.text import TextEncoder
+from workbench.models.vision_aided import ImageTower, VisionAided
+from workbench.training.config import TrainConfig
+
+NORM_BETA = 0.98  # memory of the running gradient norm
+
+
+class NormGuard(nn.Module):
+    """Clips gradients to a multiple of their own running norm: with beta1 = 0 one spike would move the
+    weights far.
+
+    The running norms are buffers, so that a resumed run clips as the uninterrupted one does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("G", torch.zeros(()))
+        self.register_buffer("D", torch.zeros(()))
+
+    @torch.no_grad()
+    def clip(self, name: str, parameters: list[nn.Parameter], multiple: float) -> tuple[Tensor, Tensor]:
+        """Scale the gradients in place. Returns the norm before, and whether it was finite (0-d tensors)."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        finite = torch.isfinite(norm)
+        running = getattr(self, name)
+        limit = torch.where(running > 0, running * multiple, norm)
+        if finite:
+            torch._foreach_mul_(gradients, (limit / norm.clamp_min(1e-12)).clamp(max=1.0))
+            clipped = torch.minimum(norm, limit)
+            running.copy_(torch.where(running > 0, torch.lerp(clipped, running, NORM_BETA), clipped))
+        return norm, finite
+
+
+@dataclass
+class Players:
+    """Everything that takes part in a step. `trainable()` names the modules whose state a checkpoint must
+    hold.
+    """
+
+    G: Generator
+    D: Discriminator
+    heads: VisionAided | None
+    tower: ImageTower | None
+    text_encoder: TextEncoder
+    clip: Clip | None
+    opt_G: torch.optim.Optimizer
+    opt_D: torch.optim.Optimizer
+    guard: NormGuard
+    lr_multiplier: float = field(default=1.0)  # halved by the monitor at a roll-back
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Modules with state of their own, by name."""
+        named = {"G": self.G, "D": self.D, "heads": self.heads, "guard": self.guard}
+        return {name: module for name, module in named.items() if module is not None}
+
+
+def _adam(modules: list[nn.Module | None], lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    parameters = [
+        p for module in modules if module is not None for p in module.parameters() if p.requires_grad
+    ]
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
+
+
+def build(
+    preset: Preset, config: TrainConfig, clip_folder: str | Path, device: str | torch.device, precision: str
+) -> Players:
+    """Networks of a preset with fresh weights (drawn from config.seed), optimizers, and the frozen CLIP.
+
+    precision "bf16" or "fp32": dtype of the features; parameters and optimizer states are float32 either way.
+    Raises WorkbenchError when the text width of CLIP is not the preset's.
+    """
+    clip = load_clip(clip_folder, device=device)
+    text_encoder = TextEncoder.from_clip(clip)
+    if text_encoder.text_dim != preset.generator.text_dim:
+        raise WorkbenchError(
+            f"preset {preset.name} expects text features {preset.generator.text_dim} wide, but {clip_folder} "
+            f"gives {text_encoder.text_dim}: train with the encoder that the preset was made for."
+        )
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        G, D = Generator(preset.generator), Discriminator(preset.discriminator)
+        aided = preset.vision_aided if config.vision_weight > 0 else None
+        tower = heads = None
+        if aided is not None or config.clip_weight > 0:
+            tower = ImageTower(clip, aided.taps if aided else (), dtype)
+        if aided is not None:
+            channels = [
+                m.shape[1]
+                for m in tower(torch.zeros(2, 3, clip.image_size, clip.image_size, device=device))[0]
+            ]
+            heads = VisionAided(aided, channels)
+    for module in (G, D):
+        module.compute_dtype = dtype
+    for module in (G, D, heads, tower):
+        if module is not None:
+            module.to(device=device, memory_format=torch.channels_last)
+    return Players(
+        G=G, D=D, heads=heads, tower=tower, text_encoder=text_encoder, clip=clip,
+        opt_G=_adam([G], config.lr_G, config.betas), opt_D=_adam([D, heads], config.lr_D, config.betas),
+        guard=NormGuard().to(device),
+    )  # fmt: skip
