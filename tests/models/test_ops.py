@@ -39,6 +39,39 @@ def test_adaptive_conv_equals_the_explicit_loop(kernels, size, demodulate, form)
     assert (own - gradient).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("kernels", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("demodulate", [True, False])
+def test_both_ways_agree_with_each_other_and_in_all_gradients(kernels, size, demodulate):
+    x = torch.randn(3, 5, 6, 6, dtype=torch.float64, requires_grad=True)
+    bank = torch.randn(kernels, 7, 5, size, size, dtype=torch.float64, requires_grad=True)
+    style = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(3, kernels, dtype=torch.float64, requires_grad=True)
+    selection = logits.softmax(1) if kernels > 1 else None
+    into = [x, bank, style] + ([logits] if kernels > 1 else [])
+    weight = torch.randn(3, 7, 6, 6, dtype=torch.float64)  # a loss that no symmetry makes blind
+    found = []
+    for form in (ops.adaptive_conv_shared, ops.adaptive_conv_grouped):
+        y = form(x, bank, style, selection, demodulate=demodulate, gain=1.3)
+        found.append([y, *torch.autograd.grad((weight * y).sum(), into, retain_graph=True)])
+    for name, a, b in zip(("y", "x", "bank", "style", "selection"), *found, strict=False):
+        assert (a - b).abs().max() < 1e-12 * max(1.0, b.abs().max().item()), name
+
+
+def test_gram_holds_the_products_of_every_pair_of_kernels():
+    bank = torch.randn(3, 4, 5, 3, 3, dtype=torch.float64)
+    found = iter(ops.gram(bank))
+    for n in range(3):
+        for m in range(n, 3):
+            product = next(found)
+            for o in range(4):
+                for i in range(5):
+                    explicit = sum(
+                        bank[n, o, i, r, c] * bank[m, o, i, r, c] for r in range(3) for c in range(3)
+                    )
+                    assert abs(product[o, i] - explicit) < 1e-12
+
+
 def test_demodulated_output_ignores_the_scale_of_the_style():
     torch.manual_seed(0)
     x, bank = torch.randn(2, 8, 5, 5, dtype=torch.float64), torch.randn(2, 8, 8, 3, 3, dtype=torch.float64)
@@ -100,6 +133,11 @@ def test_resampling_keeps_a_constant_and_up_then_down_a_gentle_slope():
     assert torch.allclose(ops.downsample(constant), torch.full((1, 2, 4, 4), 0.7, dtype=torch.float64))
     slope = torch.arange(16, dtype=torch.float64).expand(1, 1, 16, 16)
     assert torch.allclose(ops.downsample(ops.upsample(slope))[..., 2:-2], slope[..., 2:-2])
+
+
+def test_widen_lifts_half_precision_and_leaves_float64_alone():
+    dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+    assert [ops.widen(torch.ones(1, dtype=d)).dtype for d in dtypes] == [torch.float32] * 3 + [torch.float64]
 
 
 def test_box_pyramid_is_the_exact_mean():

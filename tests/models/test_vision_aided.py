@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.models.mini_clip import new_mini_clip
+from workbench.models.clip_io import build_clip
+from workbench.models.mini_clip import mini_clip_cfg, new_mini_clip
+from workbench.models.tokens import CompactTokenizer
 from workbench.models.vision_aided import (
     ImageTower,
     RandomProjection,
@@ -96,3 +98,92 @@ def test_heads_judge_several_caption_sets_at_once():
 def test_empty_taps_are_refused():
     with pytest.raises(WorkbenchError, match="taps is empty"):
         VisionAidedConfig(taps=())
+
+
+# --- a Vision Transformer as image tower --------------------------------------------------------------------
+
+BLOCKS = tuple(f"transformer.resblocks.{i}" for i in (0, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def vit():
+    """An open_clip ViT of ViT-B/32's form, small: 32 px in patches of 8, so 4 x 4 and a class token."""
+    torch.manual_seed(0)
+    tokenizer = CompactTokenizer(["dog", "snow"])
+    cfg = mini_clip_cfg(tokenizer.vocab_size, context_length=tokenizer.context_length)
+    cfg |= {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 48, "layers": 3, "head_width": 16},
+    }
+    clip = build_clip(cfg, tokenizer, name="tiny-vit")
+    clip.model.eval()
+    return clip
+
+
+def test_a_vits_tokens_come_back_on_their_grid(vit):
+    tower = ImageTower(vit, ("conv1", *BLOCKS), torch.float32)
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    maps, embedding = tower(x)
+    assert [tuple(m.shape) for m in maps] == [(2, 48, 4, 4)] * 4
+    assert torch.allclose(embedding, vit.encode_image(x), atol=1e-5)
+    # block 0 by hand: class token first, then the patches row by row
+    visual = vit.model.visual
+    with torch.no_grad():
+        patches = maps[0].flatten(2).transpose(1, 2)
+        tokens = torch.cat([visual.class_embedding.expand(2, 1, -1), patches], dim=1)
+        out = visual.transformer.resblocks[0](visual.ln_pre(tokens + visual.positional_embedding))
+    for row, column in ((0, 0), (0, 3), (2, 1), (3, 3)):
+        assert torch.allclose(maps[1][:, :, row, column], out[:, 1 + 4 * row + column], atol=1e-5)
+
+
+def test_heads_on_a_vit_judge_and_send_a_gradient_to_the_picture(vit):
+    tower = ImageTower(vit, BLOCKS, torch.float32)
+    config = VisionAidedConfig(taps=BLOCKS, proj=16, width=16, embed_dim=24)
+    heads = VisionAided(config, [48, 48, 48])
+    x = (torch.rand(4, 3, 64, 64) * 2 - 1).requires_grad_()  # resized to what the tower wants
+    maps, embedding = tower(x)
+    heads.calibrate(maps)
+    (logits,) = heads(maps, [vit.encode_text(["dog", "dog", "snow", "snow"])])
+    assert len(logits) == 3 and embedding.shape == (4, 24)
+    torch.stack(logits).sum().backward()
+    assert x.grad.isfinite().all() and x.grad.any()
+    assert not any(p.grad is not None for p in tower.parameters())
+
+
+@pytest.mark.parametrize(
+    ("tap", "words"),
+    [
+        ("transformer.resblocks.0.attn", "gives tuple: expected a map .* whole block"),
+        ("transformer.resblocks.0.attn.out_proj", "gives NoneType"),
+    ],
+)
+def test_a_tap_that_gives_no_map_is_refused(vit, tap, words):
+    with pytest.raises(WorkbenchError, match=words):
+        ImageTower(vit, (tap,), torch.float32)(torch.zeros(1, 3, 32, 32))
+
+
+def test_a_tap_behind_the_pooling_is_refused(clip):
+    with pytest.raises(WorkbenchError, match=r"'attnpool' of the image tower gives shape \[1, 128\]"):
+        ImageTower(clip, ("attnpool",), torch.float32)(torch.zeros(1, 3, 64, 64))
+
+
+def test_captions_of_another_clip_are_refused():
+    heads = VisionAided(VisionAidedConfig(taps=("a",), proj=16, width=16, embed_dim=8), [8])
+    maps = [torch.randn(2, 8, 4, 4)]
+    with pytest.raises(WorkbenchError, match=r"1 maps and captions \[12\] wide: expected 1 maps and 8"):
+        heads(maps, [torch.randn(2, 12)])
+    with pytest.raises(WorkbenchError, match="2 maps and captions"):
+        heads(maps * 2, [torch.randn(2, 8)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"taps": ("layer1", "layer1")}, "expected each layer once"),
+        ({"proj": 0}, "proj is 0: expected a whole number of at least 1"),
+        ({"group": -2}, "group is -2"),
+    ],
+)
+def test_heads_that_cannot_be_are_refused(changes, words):
+    with pytest.raises(WorkbenchError, match=words):
+        VisionAidedConfig(**changes)
