@@ -147,6 +147,47 @@ def train(
     return STOPPED if result.reason == "stopped" else 0
 
 
+@app.command(name="ablate")
+def ablate(
+    *,
+    data: Path = Path("runs/world"),
+    out: Path = Path("runs/ablation"),
+    images: int = 100_000,
+    rows: list[str] | None = None,
+    report: File = None,
+    clip: str = CLIP,
+    judge: str = JUDGE,
+    device: Text = None,
+) -> int:
+    """Train the paper's chain of additions at 32 px, row by row. Ctrl-C saves; the same line goes on.
+
+    Args:
+        data: Data set folder with metadata.jsonl.
+        out: Folder for the rows' runs; finished rows are not trained again.
+        images: Images that each row is trained for.
+        rows: Names of rows to train; all when left out.
+        report: Folder for ablation.json, ablation.png and the grids; the runs' folder when left out.
+        clip: CLIP folder whose towers read the captions and see the pictures.
+        judge: Folder of the judge that measures each row.
+        device: cpu, cuda, cuda:0, mps; the best there is when left out.
+    """
+    if images < 1:
+        raise WorkbenchError(f"--images is {images}: expected a number of images of at least 1.")
+    from rich.console import Console
+
+    from workbench.training import ablation
+
+    table = ablation.ablate(
+        data, out, clip=find_model(clip), judge=find_model(judge), images=images, rows=rows, device=device
+    )
+    if not table:
+        print("No row is finished yet.")
+        return STOPPED
+    Console().print(ablation.summary(table))
+    print(ablation.write_report(table, out, out if report is None else report))
+    return 0 if len(table) == len(ablation.CHAIN) else STOPPED
+
+
 @app.command(name="gif")
 def gif(run: Positional[Path], *, out: File = None) -> None:
     """Make training.gif from the sample grids of a run.

@@ -113,6 +113,16 @@ def machine_name() -> str:
     return f"{hardware.usable_cores()}-core {platform.machine().replace('_', '-')} CPU, {gpu}"
 
 
+def provenance() -> dict:
+    """Where and with what something is measured now: machine, versions, date (UTC), commit."""
+    return {
+        "machine": machine_name(),
+        "versions": _versions(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": _commit(),
+    }
+
+
 def _versions() -> dict[str, str]:
     names = {"python": platform.python_version()}
     for package in ("torch", "open_clip_torch"):
@@ -204,10 +214,7 @@ def record(
         "goal": goal,
         "n": n,
         "command": command,
-        "machine": machine_name(),
-        "versions": _versions(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": _commit(),
+        **provenance(),
     }
     path = FIGURES if path is None else Path(path)
     entries = read(path) | {id: entry}

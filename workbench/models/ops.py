@@ -258,11 +258,11 @@ def upsample(x: Tensor) -> Tensor:
 def downsample(x: Tensor) -> Tensor:
     """Half the size through [1, 3, 3, 1]: [N, C, H, W] -> [N, C, H/2, W/2].
 
-    It is a quarter of `upsample`'s transpose, border included (the transpose of a repeated border is a repeated
-    border), so a constant stays a constant. On CPU it is computed as that, which keeps both derivatives cheap:
-    the gradient is an upsampling, where a depthwise convolution's second derivative runs channel by channel,
-    seven times slower. On CUDA the transpose adds in no fixed order, so there the filter is spelt out:
-    [1, 3, 3, 1] = [1, 2, 1] * [1, 1], a depthwise 3 x 3 blur, then the mean of 2 x 2.
+    It is a quarter of `upsample`'s transpose, border included (the transpose of a repeated border is a
+    repeated border), so a constant stays a constant. On CPU it is computed as that, which keeps both
+    derivatives cheap: the gradient is an upsampling, where a depthwise convolution's second derivative runs
+    channel by channel, seven times slower. On CUDA the transpose adds in no fixed order, so there the filter
+    is spelt out: [1, 3, 3, 1] = [1, 2, 1] * [1, 1], a depthwise 3 x 3 blur, then the mean of 2 x 2.
     """
     n, c, h, w = x.shape
     if x.device.type == "cpu":
