@@ -115,6 +115,14 @@ def test_a_word_in_pieces_gets_the_sum_of_its_pieces(G, inputs):
         inspect.word_maps(seen, words, 4)
 
 
+def test_a_spotlight_is_bright_where_the_map_is_high_and_dim_elsewhere():
+    picture = torch.ones(3, 8, 8)  # white
+    weights = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])
+    lit = (inspect.spotlights(picture, weights)[0, 0] + 1) / 2
+    assert lit[0, 0].item() == pytest.approx(1.0)
+    assert lit[7, 7].item() == pytest.approx(inspect.DIM)
+
+
 # --- the pyramid ---
 
 

@@ -178,11 +178,11 @@ class Published:
 # Batch size and precision of the times are not stated in the paper.
 PUBLISHED: tuple[Published, ...] = (
     Published(name="GigaGAN", kind="GAN", steps="one", parameters=1000, fid=9.09, seconds=0.13,
-              source=f"{PAPER}, zero-shot COCO FID-30k and speed"),
+              source=PAPER),
     Published(name="Stable Diffusion v1.5", kind="diffusion", steps="many", parameters=900, fid=9.62,
-              seconds=2.9, source=f"{PAPER}, zero-shot COCO FID-30k and speed"),
+              seconds=2.9, source=PAPER),
     Published(name="Imagen", kind="diffusion", steps="many", parameters=None, fid=7.27, seconds=9.1,
-              source=f"{PAPER}, zero-shot COCO FID-30k and speed"),
+              source=PAPER),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
@@ -24,6 +25,7 @@ from workbench.models.text import TextEncoder, TextFeatures
 from workbench.models.tokens import split_words
 from workbench.models.vision_aided import ImageTower, VisionAided
 
+DIM = 0.26  # brightness of a spotlight where a word is not heard at all
 PIECES = {"self-attention": SelfAttention, "cross-attention": CrossAttention}
 
 
@@ -161,6 +163,21 @@ def against_average(maps: Tensor) -> Tensor:
     A word that all pixels hear alike is flat at 1, however loud it is.
     """
     return maps / maps.mean((1, 2), keepdim=True).clamp_min(1e-12)
+
+
+def spotlights(picture: Tensor, weights: Tensor, *, low: float = 0.6, high: float = 1.8) -> Tensor:
+    """The picture [3, S, S] once for each map [W, s, s], bright where the map is at `high` or above, dim at
+    `low` or below: [W, 3, S, S]. The maps are relative to their mean (`against_average`).
+    """
+    side = picture.shape[-1]
+    light = ((weights - low) / (high - low)).clamp(0, 1)
+    light = F.interpolate(light[:, None], (side, side), mode="bilinear", align_corners=False)
+    return (picture[None] + 1) * (DIM + (1 - DIM) * light) - 1
+
+
+def enlarged(pictures: Tensor, side: int) -> Tensor:
+    """[N, 3, S, S] -> [N, 3, side, side], smooth, as the app shows them; values stay in [-1, 1]."""
+    return F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 # --- the pyramid --------------------------------------------------------------------------------------------

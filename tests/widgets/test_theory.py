@@ -1,0 +1,205 @@
+"""Pictures of the theory notebook by what they hold, exercises by their answers, judges by their batch."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from workbench.datasets.captions import named_factors
+from workbench.errors import WorkbenchError
+from workbench.models.glossary import TERMS
+from workbench.training import ring
+from workbench.widgets import exercises, judges, theory, toys
+from workbench.widgets.pictures import Picture
+from workbench.widgets.profile import ASSETS
+
+# --- exercises ---
+
+
+@pytest.mark.parametrize(
+    ("key", "answer"),
+    [
+        ("1a", 15),
+        ("1b", 6),
+        ("2a", 1),
+        ("2b", 8 * 64 * 64 * 9),
+        ("3", "Itself "),
+        ("4a", 1.386),
+        ("4b", math.log(8)),
+    ],
+)
+def test_right_answers_are_right_and_say_why(key, answer):
+    verdict = exercises.check(key, answer)
+    assert verdict.word == "right", verdict
+    assert repr(verdict).startswith("Right. ")
+    assert (
+        exercises.check(key, torch.tensor(float(answer)) if not isinstance(answer, str) else answer).word
+        == "right"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "reason"),
+    [
+        ("1a", 5, "one for each level"),
+        ("1a", 25, "every level with every output"),
+        ("2a", 8, "Eight are stored"),
+        ("2b", 64 * 64 * 9, "one kernel"),
+        ("4a", 0.69, "one kind of pair"),
+        ("4b", 3, "base two"),
+        ("4b", -2.08, "mind the sign"),
+    ],
+)
+def test_a_near_miss_is_told_where_it_went_astray(key, answer, reason):
+    verdict = exercises.check(key, answer)
+    assert verdict.word == "nearly" and reason in verdict.text
+
+
+@pytest.mark.parametrize("answer", [..., None, 7, "seven", float("nan"), float("inf"), True, [1], object()])
+@pytest.mark.parametrize("key", list(exercises.EXERCISES))
+def test_anything_else_gets_a_hint_and_never_an_error(key, answer):
+    verdict = exercises.check(key, answer)
+    assert verdict.word == "not yet"
+    assert len(verdict.text) > 20
+
+
+def test_every_exercise_asks_and_no_near_miss_is_right():
+    for key, exercise in exercises.EXERCISES.items():
+        assert "?" in exercises.ask(key)
+        assert not [value for value in exercise.near() if exercises.check(key, value).word != "nearly"], key
+    with pytest.raises(WorkbenchError, match="There is no exercise '9': choose one of 1a"):
+        exercises.ask("9")
+
+
+# --- cards and tables ---
+
+
+def test_a_card_holds_sentences_formula_and_the_error_put_right():
+    for term in TERMS:
+        shown = theory.card(term.key)._repr_mimebundle_()["text/markdown"]
+        assert term.plain in shown and f"$$ {term.formula} $$" in shown
+        assert ("**Not so:**" in shown) == bool(term.not_so)
+
+
+def test_the_comparison_has_a_source_in_every_row_and_the_papers_numbers():
+    page = theory.comparison([["ours", "6.9 M", "five", "one", "14 ms", "good", "measured here"]]).markdown
+    lines = page.splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| ours | 6.9 M |" in page and "FID-10k 9.18" in page and "2.9 s, A100" in page
+    assert all("measured here" in line or "arXiv" in line for line in lines[2:])
+    with pytest.raises(WorkbenchError, match="A row has 1 cells for 7 columns"):
+        theory.comparison([["ours"]])
+
+
+# --- attention and kernels ---
+
+
+def test_every_word_has_a_picture_and_its_share():
+    maps = torch.rand(3, 4, 4)
+    shown = theory.word_sheet(torch.zeros(3, 16, 16), maps, ["a", "dog", "here"], "a dog in light", columns=4)
+    assert shown.image.width == 4 * 80 + 3 * 8
+
+
+def test_the_asking_place_is_framed_in_white():
+    own = torch.full((16, 17), 1 / 17)
+    shown = theory.pixel_sheet(torch.full((3, 16, 16), -1.0), own, [(0, 0), (3, 3)], "two places ask", size=4)
+    assert shown.image.getpixel((0, 0)) == (255, 255, 255)
+    assert shown.image.getpixel((128 + 6 + 127, 127)) == (255, 255, 255)
+    assert shown.image.getpixel((64, 64)) == (0, 0, 0)
+
+
+def test_plots_are_small_drawings():
+    selection = {"8 px, block 1, conv 1": torch.tensor([[0.2, 0.8], [0.5, 0.5]])}
+    table = torch.tensor([[1.0, 2.0], [float("nan"), 0.5]])
+    rungs = {"layer1": {"real": 1.0, "made": -0.5}, "layer2": {"real": 0.5, "made": -2.0}}
+    drawn = [
+        theory.kernel_bars(selection, ["a dog", "a cat"], "two prompts and their kernels"),
+        theory.verdict_tables({"real": table}, (64, 16), (16, 1), "logits by entry and exit"),
+        theory.matrix(torch.rand(2, 3), ["a", "b"], ["x", "y", "z"], "a table of numbers"),
+        theory.paired_bars(rungs, "bars by layer", label="logit"),
+        theory.paper_chain(),
+    ]
+    for picture in drawn:
+        assert isinstance(picture, Picture) and picture.drawing
+        assert 1_000 < len(picture.data()) < 15_000
+
+
+# --- the recorded chain ---
+
+
+def test_a_chain_is_read_shown_and_tabled(tmp_path):
+    (tmp_path / "grids").mkdir()
+    rows = []
+    for k, paper in enumerate(({"fid": 29.91, "clip": 0.222, "params_M": 27.8}, None)):
+        Image.new("RGB", (192, 192), (40 * k, 90, 90)).save(tmp_path / "grids" / f"{k}.png")
+        rows.append(
+            {"name": f"row {k}", "grid": f"grids/{k}.png", "frechet_ratio": 9.0, "all": 0.5, "diversity": 0.9,
+             "paper": paper}
+        )  # fmt: skip
+    for data in (rows, {"rows": rows}):
+        (tmp_path / "ablation.json").write_text(json.dumps(data))
+        assert theory.read_ablation(tmp_path / "ablation.json") == rows
+    shown = theory.ablation_sheet(rows, tmp_path, "two rows of a chain")
+    assert shown.image.height == 2 * 44 + 2
+    assert "| row 0 | 9.00 | 0.50 | 0.90 | 29.91 | 0.222 |" in theory.ablation_table(rows).markdown
+    assert "| row 1 | 9.00 | 0.50 | 0.90 | – | – |" in theory.ablation_table(rows).markdown
+    assert theory.read_ablation(tmp_path / "none.json") == []
+    (tmp_path / "ablation.json").write_text("[{}]")
+    with pytest.raises(WorkbenchError, match="holds no rows with a name"):
+        theory.read_ablation(tmp_path / "ablation.json")
+
+
+# --- the ring ---
+
+
+def test_the_rings_pictures_show_what_was_filmed():
+    data = ring.Ring()
+    gan = ring.train_gan(data, steps=2, film=(0, 2))
+    diffusion = ring.train_diffusion(data, steps=2, film=(0, 2))
+    path = diffusion.sample(20, torch.Generator().manual_seed(0), path=True)
+    drawn = [
+        toys.films(data, gan, diffusion, "two films of two moments"),
+        toys.one_film(data, gan, "one film of two moments"),
+        toys.ways(data, torch.randn(20, 2), gan.film[2], path, "a jump and a walk"),
+        toys.landscape(data, gan, "what the judge says"),
+        toys.quality(data, {1: 0.1, 50: 0.9}, 0.8, "share against calls"),
+    ]
+    assert all(1_000 < len(picture.data()) < 20_000 for picture in drawn)
+    assert toys.microseconds(lambda n: sum(range(n)), n=1000, tries=2) > 0
+
+
+# --- judges ---
+
+
+@pytest.fixture(scope="module")
+def jury() -> judges.Judges:
+    """Trained for eight pictures: what the notebook falls back to, at its smallest."""
+    return judges.load(Path("nowhere"), ASSETS / "models" / "mini-clip", images=16)
+
+
+def test_without_shipped_judges_some_are_trained_and_said_to_be(jury):
+    assert "trained just now, on 16 pictures" in jury.story
+    assert jury.D.config.resolution == jury.pipe.G.config.resolution == 32
+    assert len(jury.heads.heads) == len(jury.tower.taps)
+
+
+def test_the_bench_pairs_pictures_under_one_caption_and_false_ones_are_false(jury):
+    bench = judges.bench(jury, pictures=8, seed=0)
+    assert (
+        [x.shape[-1] for x in bench.real] == list(jury.D.config.entries) == [x.shape[-1] for x in bench.made]
+    )
+    assert bench.captions[0::2] == bench.captions[1::2]
+    assert not torch.equal(bench.real[0][0], bench.real[0][1])
+    for k, other in enumerate(bench.wrong.tolist()):
+        assert named_factors(bench.captions[k]) != named_factors(bench.captions[other])
+
+
+def test_damage_is_what_it_says():
+    pictures = torch.rand(2, 3, 8, 8) * 2 - 1
+    hurt = judges.damaged(pictures)
+    assert torch.equal(hurt["colours\nexchanged"].flip(1), pictures)
+    assert torch.equal(hurt["quarters\nexchanged"].roll((4, 4), (2, 3)), pictures)
+    assert hurt["blurred"].std() < pictures.std() and hurt["noisy"].abs().max() <= 1

@@ -1,0 +1,134 @@
+"""G with the judges that trained it, for cells that need a discriminator: shipped, or made in a minute."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from workbench.datasets.captions import FACTOR_NAMES, full_caption
+from workbench.datasets.folder import write_world
+from workbench.datasets.world import draw_factors, render
+from workbench.models import presets
+from workbench.models.clip_io import Clip, load_clip
+from workbench.models.discriminator import Discriminator, pyramid_for
+from workbench.models.ops import box_pyramid
+from workbench.models.text import TextFeatures
+from workbench.models.vision_aided import ImageTower, VisionAided
+from workbench.noise import draw_z
+from workbench.pipeline import Pipeline
+from workbench.training import checkpoint
+from workbench.training.config import TrainConfig
+
+
+@dataclass
+class Judges:
+    """A pipeline and those who judged it. story: where they come from, one sentence."""
+
+    pipe: Pipeline
+    D: Discriminator
+    heads: VisionAided
+    tower: ImageTower
+    clip: Clip
+    story: str
+
+
+@dataclass
+class Bench:
+    """One batch for all experiments, rows 2k and 2k+1 of one caption.
+
+    real, made: D's levels, largest first, each [N, 3, s, s]; captions: N texts; text: their features; wrong:
+    [N] row of a caption that is untrue of this row's picture.
+    """
+
+    real: list[Tensor]
+    made: list[Tensor]
+    captions: list[str]
+    text: TextFeatures
+    wrong: Tensor
+
+
+def load(folder: Path, clip_folder: Path, *, images: int) -> Judges:
+    """Judges of a folder that holds them, or else of a training on `images` pictures, here and now."""
+    clip = load_clip(str(clip_folder))
+    if (folder / "players.json").is_file():
+        from workbench.training.players_io import load_judges
+
+        D, heads, tower = load_judges(folder)
+        story = f"G and its judges come from {folder.name}."
+        return Judges(
+            Pipeline.from_pretrained(folder, device="cpu"), D.eval(), heads.eval(), tower, clip, story
+        )
+    return _trained(clip, clip_folder, images)
+
+
+def _trained(clip: Clip, clip_folder: Path, images: int) -> Judges:
+    """The preset shepherd-32 after so many pictures: it knows skies and coats, not yet legs."""
+    from workbench.training.trainer import train
+
+    preset = presets.preset("shepherd-32")
+    often = {f"{name}_every_nimg": images for name in ("checkpoint", "log", "sample")} | {
+        "eval_every_nimg": 0
+    }
+    size = {"images": images, "batch_size": 16 if images >= 1000 else 8, "ema_halflife_kimg": images / 8000}
+    config = TrainConfig.for_preset(preset.name, seed=0, **size, **often)
+    with tempfile.TemporaryDirectory() as room:
+        data, run = Path(room) / "world", Path(room) / "run"
+        count = max(32, min(600, images // 4))
+        write_world(data, count=count, seed=0, resolution=32, workers=1, progress=False)
+        result = train(config, data, run, clip=clip_folder, judge=None, progress=False)
+        parts = checkpoint.newest(run)[0].tensors()
+        pipe = Pipeline.from_pretrained(result.model, device="cpu")
+    D = Discriminator(preset.discriminator).eval()
+    checkpoint.load_module(D, parts["D"], "D")
+    tower = ImageTower(clip, preset.vision_aided.taps, torch.float32)
+    with torch.no_grad():
+        widths = [m.shape[1] for m in tower(torch.zeros(2, 3, clip.image_size, clip.image_size))[0]]
+    heads = VisionAided(preset.vision_aided, widths).eval()
+    checkpoint.load_module(heads, parts["heads"], "heads")
+    story = f"No trained judges are shipped here: these were trained just now, on {images:,} pictures."
+    return Judges(pipe, D, heads, tower, clip, story)
+
+
+def bench(judges: Judges, *, pictures: int, seed: int) -> Bench:
+    """Real pictures never seen in training, two of each caption, and made ones of the same captions."""
+    D, G = judges.D, judges.pipe.G
+    firsts = [draw_factors(seed + 5_000_000, k) for k in range(0, pictures, 2)]
+    named = [{name: getattr(f, name) for name in FACTOR_NAMES} for f in firsts]
+    seconds = [draw_factors(seed + 5_000_000, 2 * k + 1, **same) for k, same in enumerate(named)]
+    shown = [f for pair in zip(firsts, seconds, strict=True) for f in pair]
+    captions = [full_caption(firsts[k // 2], seed, k // 2) for k in range(len(shown))]
+    wrong = torch.tensor([_untrue_of(named, k // 2) * 2 for k in range(len(shown))])
+    text, z = judges.pipe.text_encoder(captions), draw_z(range(len(shown)), G.config.z_dim)
+    with torch.no_grad():
+        encoded = G.encode_text(text)
+        pyramid = G.synthesis(G.mapping(z, encoded.t_global), encoded)
+    made = [level.clamp(-1, 1) for level in pyramid_for(pyramid, D.config.entries)]
+    real = box_pyramid(render(shown, D.config.resolution), D.config.entries)
+    return Bench(real, made, captions, text, wrong)
+
+
+def _untrue_of(named: list[dict[str, str]], k: int) -> int:
+    """The next caption that says something else than caption k."""
+    others = [(k + step) % len(named) for step in range(1, len(named))]
+    return next((other for other in others if named[other] != named[k]), k)
+
+
+def damaged(pictures: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """The same pictures hurt in four ways, to see which judge notices what. [N, 3, S, S] in [-1, 1].
+
+    blurred: without detail; noisy: with false detail; quarters exchanged: right detail in the wrong place;
+    colours exchanged: the right shapes in the wrong colours.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.nn.functional.avg_pool2d(pictures, 4)
+    half = pictures.shape[-1] // 2
+    return {
+        "blurred": torch.nn.functional.interpolate(small, pictures.shape[-2:], mode="bilinear"),
+        "noisy": (pictures + 0.25 * torch.randn(pictures.shape, generator=generator)).clamp(-1, 1),
+        "quarters\nexchanged": pictures.roll((half, half), (2, 3)),
+        "colours\nexchanged": pictures.flip(1),
+    }

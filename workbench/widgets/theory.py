@@ -1,0 +1,256 @@
+"""Pictures of what the networks do: words as spotlights, kernel mixtures, verdicts; cards of the glossary.
+
+Letters: N pictures of S x S pixels in [-1, 1], W words, K kernels. All pictures go through widgets.pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.images import COLOURS
+from workbench.models.glossary import ABLATION, PAPER, PUBLISHED, term
+from workbench.models.inspect import against_average, enlarged, spotlights
+from workbench.widgets.pictures import Picture, plot, sheet, wrap
+
+KERNEL_COLOURS = (COLOURS["diffusion"], "#E69F00", COLOURS["low"], COLOURS["high"], "#56B4E9", "#999999")
+
+
+class Page:
+    """Markdown in a cell's output: what a glossary or a file says, which a text cell must not type."""
+
+    def __init__(self, markdown: str) -> None:
+        self.markdown = markdown
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/markdown": self.markdown, "text/plain": self.markdown}
+
+
+def card(key: str) -> Page:
+    """A term of the glossary: two sentences, the formula, and the error that is often made about it."""
+    entry = term(key)
+    said = f"> {entry.plain}\n\n$$ {entry.formula} $$"
+    return Page(said + (f"\n\n**Not so:** {entry.not_so}" if entry.not_so else ""))
+
+
+def rows_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Page:
+    """A table; every row has a text for each column."""
+    if wrong := [row for row in rows if len(row) != len(head)]:
+        raise WorkbenchError(f"A row has {len(wrong[0])} cells for {len(head)} columns: give one for each.")
+    lines = [head, ["---"] * len(head), *rows]
+    return Page("\n".join("| " + " | ".join(line) + " |" for line in lines))
+
+
+# --- attention ----------------------------------------------------------------------------------------------
+
+
+def word_sheet(
+    picture: Tensor, maps: Tensor, words: Sequence[str], alt: str, *, columns: int = 5, side: int = 80
+) -> Picture:
+    """The picture, then the same under the spotlight of each word; above it the word and its share of all
+    attention. maps: [W, s, s] as of `inspect.word_maps`.
+    """
+    large = enlarged(picture[None], side)
+    lit = spotlights(large[0], against_average(maps))
+    titles = [f"{word}  {share:.0%}" for word, share in zip(words, maps.mean((1, 2)).tolist(), strict=True)]
+    return sheet(torch.cat([large, lit]), columns, alt, pad=8, zoom=1.5, titles=["all of it", *titles])
+
+
+def pixel_sheet(
+    picture: Tensor, own: Tensor, places: Sequence[tuple[int, int]], alt: str, *, size: int
+) -> Picture:
+    """Where pixels look: own [S*S, S*S + 1] of one picture; a square marks the pixel (row, column) of `size`
+    that asks, its spotlight shows whom it listens to.
+    """
+    large, shown = enlarged(picture[None], 128)[0], []
+    cell = large.shape[-1] // size
+    for row, column in places:
+        weights = own[row * size + column, : size * size].view(1, size, size)
+        lit = spotlights(large, weights / weights.mean(), low=0.2, high=4.0)[0]
+        top, left = row * cell, column * cell
+        lit[:, top : top + cell, left : left + cell] = 1.0
+        inner = slice(top + 2, top + cell - 2), slice(left + 2, left + cell - 2)
+        lit[:, *inner] = large[:, *inner]
+        shown.append(lit)
+    return sheet(torch.stack(shown), len(places), alt, pad=6)
+
+
+# --- kernels ------------------------------------------------------------------------------------------------
+
+
+def kernel_bars(selection: Mapping[str, Tensor], prompts: Sequence[str], alt: str) -> Picture:
+    """How much of each kernel every prompt takes in every layer: stacked bars that sum to one."""
+    figure, axes = plt.subplots(
+        1, len(selection), figsize=(2.1 * len(selection) + 2.6, 0.46 * len(prompts) + 1.2), sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    places = range(len(prompts))
+    for ax, (name, shares) in zip(axes[0], selection.items(), strict=True):
+        left = torch.zeros(len(prompts))
+        for k in range(shares.shape[1]):
+            ax.barh(places, shares[:, k], left=left, color=KERNEL_COLOURS[k % 6], label=f"kernel {k + 1}")
+            left = left + shares[:, k]
+        ax.set_title(name.replace(", ", "\n", 1), fontsize=11, fontweight="normal")
+        ax.set(xlim=(0, 1), xticks=[0, 0.5, 1])
+        ax.set_xticklabels(["0", "½", "1"], fontsize=11)
+        ax.grid(False)
+    axes[0, 0].set_yticks(places, [wrap(text, 190) for text in prompts], fontsize=11)
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11)
+    return plot(figure, alt, colours=12)
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------
+
+
+def verdict_tables(
+    tables: Mapping[str, Tensor], entries: Sequence[int], exits: Sequence[int], alt: str
+) -> Picture:
+    """D's logits entry by exit, one table for each title; the brighter, the more real. Blank: no prediction.
+
+    Only differences count where D was trained relativistically, so that the scale has no zero of its own.
+    """
+    known = torch.cat([values[torch.isfinite(values)] for values in tables.values()])
+    low, high = known.min().item(), known.max().item()
+    figure, axes = plt.subplots(
+        1,
+        len(tables),
+        figsize=(3.3 * len(tables) + 0.9, 0.75 * len(entries) + 1.5),
+        sharey=True,
+        squeeze=False,
+    )
+    for ax, (title, values) in zip(axes[0], tables.items(), strict=True):
+        ax.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+        for row, column in torch.isfinite(values).nonzero().tolist():
+            value = values[row, column].item()
+            ink = "black" if value > (low + high) / 2 else "white"
+            ax.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=13, color=ink)
+        ax.set_title(title, fontsize=12, fontweight="normal")
+        ax.set_xticks(range(len(exits)), [f"exit {size}" for size in exits], fontsize=11)
+        ax.grid(False)
+    axes[0, 0].set_yticks(range(len(entries)), [f"enters at {size} px" for size in entries], fontsize=11)
+    return plot(figure, alt, colours=20)
+
+
+def matrix(
+    values: Tensor, rows: Sequence[str], columns: Sequence[str], alt: str, *, digits: int = 2
+) -> Picture:
+    """A table of numbers as colours with the numbers on them, rows [R] by columns [C]."""
+    figure, ax = plt.subplots(figsize=(1.0 * len(columns) + 3.4, 0.5 * len(rows) + 0.9))
+    ax.imshow(values, cmap="cividis", aspect="auto")
+    middle = (values.min() + values.max()) / 2
+    for row in range(len(rows)):
+        for column in range(len(columns)):
+            value = values[row, column]
+            ink = "black" if value > middle else "white"
+            ax.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=12, color=ink)
+    ax.set_yticks(range(len(rows)), rows, fontsize=11)
+    ax.set_xticks(range(len(columns)), columns, fontsize=11)
+    ax.grid(False)
+    return plot(figure, alt, colours=20)
+
+
+def paired_bars(
+    groups: Mapping[str, Mapping[str, float]], alt: str, *, label: str, size: tuple[float, float] = (9, 3.0)
+) -> Picture:
+    """group -> series -> value as bars side by side; up to four series: real, its twin, made, its twin."""
+    series = list(next(iter(groups.values())))
+    figure, ax = plt.subplots(figsize=size)
+    looks = ((COLOURS["real"], ""), ("#9A9A9A", "//"), (COLOURS["gan"], ""), ("#EDAA7F", "//"))
+    width = 0.8 / len(series)
+    for k, name in enumerate(series):
+        colour, hatch = looks[k % 4]
+        places = [g + (k - (len(series) - 1) / 2) * width for g in range(len(groups))]
+        values = [group[name] for group in groups.values()]
+        ax.bar(places, values, width * 0.92, color=colour, hatch=hatch, edgecolor="white", label=name)
+    ax.axhline(0, color="black", linewidth=1)
+    ax.set_xticks(range(len(groups)), groups, fontsize=12)
+    ax.set_ylabel(label)
+    ax.grid(visible=False, axis="x")
+    figure.legend(loc="outside lower center", ncols=len(series), fontsize=12)
+    return plot(figure, alt, colours=12)
+
+
+# --- from files ---------------------------------------------------------------------------------------------
+
+
+def read_ablation(file: Path) -> list[dict]:
+    """Rows of the recorded chain, first to last; [] where the file is not there."""
+    if not file.is_file():
+        return []
+    data = json.loads(file.read_text(encoding="utf-8"))
+    rows = data["rows"] if isinstance(data, dict) else data
+    if not rows or any("name" not in row for row in rows):
+        raise WorkbenchError(f"{file} holds no rows with a name: make it again with `workbench ablate`.")
+    return rows
+
+
+def ablation_sheet(rows: Sequence[dict], folder: Path, alt: str, *, columns: int = 6) -> Picture:
+    """The first row of pictures of each grid, top to bottom as the chain grows. columns: of the grids, which
+    hold square pictures; folder: where the paths in the file start.
+    """
+    strips = []
+    for row in rows:
+        with Image.open(folder / row["grid"]) as grid:
+            strip = grid.convert("RGB").crop((0, 0, grid.width, grid.width // columns))
+        strips.append(strip.resize((44 * columns, 44), Image.Resampling.LANCZOS))
+    return sheet(strips, 1, alt, zoom=1.75, row_names=[row["name"] for row in rows])
+
+
+def ablation_table(rows: Sequence[dict]) -> Page:
+    """The chain measured here beside the paper's own."""
+    head = ["trained with", "Fréchet ÷ floor", "all four named", "diversity", "paper: FID-10k", "paper: CLIP"]
+    lines = []
+    for row in rows:
+        paper = row.get("paper") or {}
+        lines.append(
+            [
+                row["name"],
+                *(_number(row.get(name)) for name in ("frechet_ratio", "all", "diversity")),
+                _number(paper.get("fid")),
+                _number(paper.get("clip"), 3),
+            ]
+        )
+    return rows_table(head, lines)
+
+
+def comparison(measured: Sequence[Sequence[str]]) -> Page:
+    """Rows measured here (model, parameters, outputs, passes, time, quality, source), the paper's below."""
+    head = ["model", "parameters", "outputs", "passes a picture", "time a picture", "quality", "source"]
+    chain = [
+        [f"{name}, 64 px", f"{rung.parameters} M", outputs, "one", "–", f"FID-10k {rung.fid}", PAPER]
+        for name, rung, outputs in (
+            ("StyleGAN2 with text", ABLATION[0], "one"), ("GigaGAN", ABLATION[-1], "five sizes"))
+    ]  # fmt: skip
+    large = [
+        [f"{p.name}, {p.kind}", f"{p.parameters / 1000:.1f} B" if p.parameters else "–", "–", p.steps,
+         f"{p.seconds} s, A100", f"COCO FID-30k {p.fid}", p.source] for p in PUBLISHED
+    ]  # fmt: skip
+    return rows_table(head, [*measured, *chain, *large])
+
+
+def paper_chain() -> Picture:
+    """The paper's ablation, FID and CLIP score row by row."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4), sharey=True)
+    places = range(len(ABLATION))
+    left.plot([r.fid for r in ABLATION], places, "o-", color=COLOURS["gan"])
+    right.plot([r.clip for r in ABLATION], places, "s--", color=COLOURS["diffusion"])
+    left.set_yticks(
+        places, [r.name if k == 0 else f"+ {r.name}" for k, r in enumerate(ABLATION)], fontsize=11
+    )
+    left.invert_yaxis()
+    left.set_title("FID-10k, lower is better", fontsize=12)
+    right.set_title("CLIP score, higher is better", fontsize=12)
+    return plot(figure, "The paper's chain: FID falls and the CLIP score rises row by row", colours=12)
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
