@@ -1,0 +1,81 @@
+"""A trained D and its heads on CLIP features as a folder: what shows a lesson how pictures are judged.
+
+config.json, discriminator.safetensors, vision_aided.safetensors (fp16; the frozen CLIP is not among them).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.models.clip_io import (
+    SCHEMA,
+    Clip,
+    check_folder,
+    load_strict,
+    read_tensors,
+    write_folder,
+    write_json,
+    write_tensors,
+)
+from workbench.models.discriminator import Discriminator, DiscriminatorConfig
+from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig
+
+KIND = "critics"
+_FILES = ("config.json", "discriminator.safetensors", "vision_aided.safetensors")
+
+
+def save_critics(
+    folder: str | Path,
+    D: Discriminator,
+    heads: VisionAided,
+    facts: dict | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write D and the heads, rounded to fp16; facts: what else config.json should say (data, images, …)."""
+
+    def write(path: Path) -> None:
+        write_tensors(path / "discriminator.safetensors", _rounded(D))
+        write_tensors(path / "vision_aided.safetensors", _rounded(heads))
+        config = {"schema": SCHEMA, "kind": KIND, **(facts or {})}
+        config |= {"discriminator": D.config.to_json(), "vision_aided": heads.config.to_json()}
+        write_json(path / "config.json", config)
+
+    return write_folder(folder, write, overwrite=overwrite)
+
+
+def load_critics(folder: str | Path, clip: Clip) -> tuple[Discriminator, VisionAided, ImageTower]:
+    """(D, heads, the frozen tower whose features the heads judge), in fp32 on the CPU, in eval mode.
+
+    Raises WorkbenchError for a folder that is missing, half copied, damaged or of another kind, and for a
+    CLIP that is not the one the heads were trained on.
+    """
+    folder = Path(folder)
+    config = check_folder(folder, KIND, _FILES)
+    D = Discriminator(DiscriminatorConfig(**config["discriminator"]))
+    _load(D, folder / "discriminator.safetensors")
+    heads_config = VisionAidedConfig(**config["vision_aided"])
+    tower = ImageTower(clip, heads_config.taps, torch.float32)
+    with torch.no_grad():
+        maps, embedding = tower(torch.zeros(2, 3, clip.image_size, clip.image_size))
+    if embedding.shape[1] != heads_config.embed_dim:
+        raise WorkbenchError(
+            f"{folder} judges with embeddings {heads_config.embed_dim} wide, but this CLIP gives "
+            f"{embedding.shape[1]}: load the CLIP it was trained with."
+        )
+    heads = VisionAided(heads_config, [m.shape[1] for m in maps])
+    _load(heads, folder / "vision_aided.safetensors")
+    return D.eval(), heads.eval(), tower
+
+
+def _rounded(module: nn.Module) -> dict[str, Tensor]:
+    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    return {n: t.half().to(t.dtype) if t.is_floating_point() else t for n, t in state.items()}
+
+
+def _load(module: nn.Module, file: Path) -> None:
+    load_strict(module, {name: tensor.float() for name, tensor in read_tensors(file).items()}, str(file))
