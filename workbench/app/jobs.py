@@ -118,6 +118,12 @@ class Studio:
             resolution=int(pipeline.G.config.resolution),
         )
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, nobody else uses the model: for what is watched or switched off in it."""
+        with self._model_lock:
+            yield
+
     # --- pictures ---
 
     def generate(

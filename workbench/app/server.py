@@ -16,6 +16,7 @@ import gradio as gr
 
 from workbench.app.create import create_tab
 from workbench.app.jobs import Facts, Studio, in_words
+from workbench.app.learn import learn_tab
 from workbench.app.runs import Shelf
 from workbench.app.theme import css, head, theme
 from workbench.app.training import training_tab
@@ -47,6 +48,8 @@ def build(model_folder: str | Path | None = None, run_folder: str | Path | None 
                 create_tab(studio)
             with gr.Tab("Training", id="training") as tab:
                 training_tab(shelf, tab)
+            with gr.Tab("Learn", id="learn") as tab:
+                learn_tab(studio, tab)
         foot = gr.HTML(footer_html(""), elem_id="foot")
 
         @in_words
