@@ -20,10 +20,10 @@ DEMODULATION_EPS = 1e-8
 
 
 def leaky(x: Tensor) -> Tensor:
-    """Leaky ReLU 0.2 without its gain: callers fold sqrt(2) into the weights in front, one pass less over the
-    features.
+    """Leaky ReLU 0.2 in place and without its gain: callers fold sqrt(2) into the weights in front, so that this
+    takes one pass over the features and no memory. x is a fresh result that nobody else reads.
     """
-    return F.leaky_relu(x, 0.2)
+    return F.leaky_relu(x, 0.2, inplace=True)
 
 
 def widen(x: Tensor) -> Tensor:
