@@ -123,6 +123,18 @@ def test_a_spotlight_is_bright_where_the_map_is_high_and_dim_elsewhere():
     assert lit[7, 7].item() == pytest.approx(inspect.DIM)
 
 
+def test_the_place_that_asks_is_framed_and_its_inside_stays():
+    picture = torch.full((3, 32, 32), -0.5)
+    own = torch.zeros(16, 17)
+    own[:, 5] = 1.0  # everybody listens to the place (1, 1) alone
+    lit = inspect.asked_by(picture, own, (3, 0), 4)
+    assert lit[:, 24, 0].tolist() == [1, 1, 1] and lit[:, 31, 7].tolist() == [1, 1, 1]
+    assert lit[0, 27, 3] == picture[0, 27, 3]
+    assert lit[0, 11, 11] == pytest.approx(-0.5, abs=0.06)  # light is interpolated between cells
+    dim = (picture[0, 0, 0].item() + 1) * inspect.DIM - 1
+    assert lit[0, 3, 28] == pytest.approx(dim, abs=1e-6)
+
+
 # --- the pyramid ---
 
 

@@ -128,14 +128,9 @@ def _places(seen: Any) -> str:
         "middle": (size // 2, size // 2),
         "ground": (size - 2, size // 4),
     }
-    maps = [
-        seen.own[size][0, row * size + column, : size * size].view(1, size, size)
-        for row, column in places.values()
-    ]
-    lit = [inspect.spotlights(large, m / m.mean(), low=0.2, high=4.0)[0] for m in maps]
-    return _strip(
-        lit, [f"a place at the {name}" if name == "top" else f"a place in the {name}" for name in places]
-    )
+    lit = [inspect.asked_by(large, seen.own[size][0], place, size) for place in places.values()]
+    said = "The framed place asks; bright are the places that it listens to."
+    return _strip(lit, list(places)) + f'<p class="wb-hint">{said}</p>'
 
 
 def _pyramid(seen: Any) -> str:
@@ -146,7 +141,7 @@ def _pyramid(seen: Any) -> str:
 
 
 def kernels_html(selection: dict[str, Any]) -> str:
-    """A bar for each layer with a bank, split by the shares of its kernels ([1, K] each)."""
+    """A bar and its numbers for each layer with a bank: the shares of its kernels ([1, K] each)."""
     if not selection:
         return '<p class="wb-hint">This model has one kernel in every layer: there is nothing to choose.</p>'
     rows = []
@@ -157,7 +152,7 @@ def kernels_html(selection: dict[str, Any]) -> str:
             for k, share in enumerate(shares[0].tolist())
         )
         words = ", ".join(f"{share:.0%}" for share in shares[0].tolist())
-        rows.append(f"<dt>{html.escape(name)}</dt><dd>{cells}<span>{words}</span></dd>")
+        rows.append(f"<dt>{html.escape(name)}</dt><dd>{cells}</dd><dd>{words}</dd>")
     return f'<dl class="wb-kernels">{"".join(rows)}</dl>'
 
 

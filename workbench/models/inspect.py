@@ -175,6 +175,23 @@ def spotlights(picture: Tensor, weights: Tensor, *, low: float = 0.6, high: floa
     return (picture[None] + 1) * (DIM + (1 - DIM) * light) - 1
 
 
+def asked_by(picture: Tensor, own: Tensor, place: tuple[int, int], size: int) -> Tensor:
+    """The picture [3, S, S] under the spotlight of the place (row, column) of `size` that asks, in a
+    white frame.
+
+    own: [size*size, size*size (+ 1)], self-attention of this picture; S a multiple of `size`.
+    """
+    row, column = place
+    weights = own[row * size + column, : size * size].view(1, size, size)
+    lit = spotlights(picture, weights / weights.mean(), low=0.2, high=4.0)[0]
+    cell = picture.shape[-1] // size
+    down, across = row * cell, column * cell
+    lit[:, down : down + cell, across : across + cell] = 1.0
+    inside = slice(down + 2, down + cell - 2), slice(across + 2, across + cell - 2)
+    lit[:, *inside] = picture[:, *inside]
+    return lit
+
+
 def enlarged(pictures: Tensor, side: int) -> Tensor:
     """[N, 3, S, S] -> [N, 3, side, side], smooth, as the app shows them; values stay in [-1, 1]."""
     return F.interpolate(pictures, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)

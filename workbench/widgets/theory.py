@@ -17,7 +17,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.images import COLOURS
 from workbench.models.glossary import ABLATION, PAPER, PUBLISHED, term
-from workbench.models.inspect import against_average, enlarged, spotlights
+from workbench.models.inspect import against_average, asked_by, enlarged, spotlights
 from workbench.widgets.pictures import Picture, plot, sheet, wrap
 
 KERNEL_COLOURS = (COLOURS["diffusion"], "#E69F00", COLOURS["low"], COLOURS["high"], "#56B4E9", "#999999")
@@ -69,16 +69,8 @@ def pixel_sheet(
     """Where pixels look: own [S*S, S*S + 1] of one picture; a square marks the pixel (row, column) of `size`
     that asks, its spotlight shows whom it listens to.
     """
-    large, shown = enlarged(picture[None], 128)[0], []
-    cell = large.shape[-1] // size
-    for row, column in places:
-        weights = own[row * size + column, : size * size].view(1, size, size)
-        lit = spotlights(large, weights / weights.mean(), low=0.2, high=4.0)[0]
-        top, left = row * cell, column * cell
-        lit[:, top : top + cell, left : left + cell] = 1.0
-        inner = slice(top + 2, top + cell - 2), slice(left + 2, left + cell - 2)
-        lit[:, *inner] = large[:, *inner]
-        shown.append(lit)
+    large = enlarged(picture[None], 128)[0]
+    shown = [asked_by(large, own, place, size) for place in places]
     return sheet(torch.stack(shown), len(places), alt, pad=6)
 
 
