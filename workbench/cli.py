@@ -39,7 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        print(
+            "error: There is not enough memory for this. Make the batch, the resolution or the count smaller, "
+            "or use a smaller preset.",
+            file=sys.stderr,
+        )
+        return 2
     return status if isinstance(status, int) else 0
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: torch on CUDA has a class of its own for it, on the CPU only a text."""
+    named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
+    return named or "can't allocate memory" in str(error)
 
 
 def sentence(error: Exception) -> str:

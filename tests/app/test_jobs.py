@@ -51,7 +51,7 @@ def test_old_pictures_are_cleared_away(studio):
     assert len(list(studio.work.iterdir())) == KEPT_JOBS
 
 
-@pytest.mark.parametrize("count", [0, 17, 10_000, 2.5, -1, True, "4"])
+@pytest.mark.parametrize("count", [0, 17, 10_000, 2.5, -1, True, "4", float("nan"), float("inf"), None])
 def test_a_count_that_the_page_cannot_show_is_refused(count):
     with pytest.raises(WorkbenchError, match="expected a whole number from 1 to 16"):
         check_count(count)

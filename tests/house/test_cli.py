@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from workbench import cli, commands
 from workbench.errors import WorkbenchError
@@ -24,6 +25,7 @@ COMMANDS = [
     ["train-clip"],
     ["train-judge"],
     ["train"],
+    ["ablate"],
     ["gif"],
     ["sample"],
     ["open-picture"],
@@ -179,6 +181,27 @@ def test_control_c_ends_with_130_and_the_same_line_goes_on(tmp_path):
     assert running.returncode == 130
     assert "Traceback" not in said
     assert list(tmp_path.glob("set/images/*.png"))
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_too_little_memory_is_one_line_that_says_what_to_do(kind, monkeypatch, capsys):
+    def allocate(port):
+        if kind == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 TiB.")
+        return torch.empty(2**58)  # a real refusal of the allocator
+
+    monkeypatch.setattr("workbench.doctor.examine", allocate)
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err.startswith("error: There is not enough memory for this. Make the batch")
+
+
+def test_other_runtime_errors_are_not_hidden(monkeypatch):
+    def fail(port):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("workbench.doctor.examine", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        cli.main(["doctor"])
 
 
 def test_a_reader_that_goes_away_is_no_error():

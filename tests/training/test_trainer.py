@@ -225,3 +225,9 @@ def wait_for_line(run: Path, cur_nimg: int, seconds: float = 600.0) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"{run} did not come to {cur_nimg} images in {seconds} s")
+
+
+def test_a_pause_before_the_first_image_is_refused(inputs, tmp_path):
+    with pytest.raises(WorkbenchError, match="stop_after_nimg is 0: expected at least 1"):
+        tiny_run.run_tiny(inputs, tmp_path / "run", stop_after_nimg=0)
+    assert not (tmp_path / "run").exists()

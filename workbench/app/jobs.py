@@ -209,8 +209,8 @@ def missing_model(model: str) -> str:
 
 def check_count(count: object) -> int:
     """`count` as an int that the page can show, else a WorkbenchError. Sliders may send 4 as 4.0."""
-    whole = isinstance(count, (int, float)) and not isinstance(count, bool) and count == int(count)
-    if not whole or not 1 <= count <= MAX_COUNT:
+    number = isinstance(count, (int, float)) and not isinstance(count, bool)
+    if not number or not 1 <= count <= MAX_COUNT or count != int(count):  # the range first: int(nan) raises
         raise WorkbenchError(
             f"The count is {str(count)[:40]}: expected a whole number from 1 to {MAX_COUNT} on this page; "
             "`workbench sample` makes more."

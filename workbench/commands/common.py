@@ -20,7 +20,7 @@ evaluate = SubcommandApp()
 bench = SubcommandApp()
 app.command(dataset, name="dataset", help="Draw and check data sets.")
 app.command(evaluate, name="evaluate", help="Measure a model.")
-app.command(bench, name="bench", help="Measure speed.")
+app.command(bench, name="bench", help="Measure speed, count parameters.")
 
 Whole = Annotated[int | None, arg(metavar="INT")]
 Text = Annotated[str | None, arg(metavar="STR")]

@@ -20,8 +20,8 @@ DEMODULATION_EPS = 1e-8
 
 
 def leaky(x: Tensor) -> Tensor:
-    """Leaky ReLU 0.2 in place and without its gain: callers fold sqrt(2) into the weights in front, so that this
-    takes one pass over the features and no memory. x is a fresh result that nobody else reads.
+    """Leaky ReLU 0.2 in place and without its gain: callers fold sqrt(2) into the weights in front, so that
+    this takes one pass over the features and no memory. x is a fresh result that nobody else reads.
     """
     return F.leaky_relu(x, 0.2, inplace=True)
 

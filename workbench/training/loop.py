@@ -6,10 +6,23 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a call of `train` ended. reason: "done", "stopped" (Ctrl-C, SIGTERM) or "paused" (stop_after_nimg);
+    model: folder of the pipeline; seconds: spent in this call."""
+
+    run: Path
+    cur_nimg: int
+    reason: str
+    model: Path
+    seconds: float
 
 
 class Diverged(Exception):

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from workbench import hardware
+from workbench.errors import WorkbenchError
 from workbench.evaluation.faithfulness import evaluate
 from workbench.evaluation.features import JUDGE_FOLDER
 from workbench.images import grid, save_png
@@ -31,24 +31,12 @@ from workbench.training.batches import draw_pictures
 from workbench.training.config import TrainConfig, crossed, sample_due
 from workbench.training.ema import EMA, ema_beta
 from workbench.training.history import History
-from workbench.training.loop import Diverged, Statistics, last_words, own_randomness, signals
+from workbench.training.loop import Diverged, Result, Statistics, last_words, own_randomness, signals
 from workbench.training.monitor import MAX_ROLLBACKS, Monitor, Remark, give_up
 from workbench.training.setup import Setup, prepare
 
 MINI_CLIP = Path("assets/models/mini-clip")
 _STEP_NOISE = 13 << 40  # stream of whatever a step draws from torch's global generator
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """How a call of `train` ended. reason: "done", "stopped" (Ctrl-C, SIGTERM) or "paused" (stop_after_nimg);
-    model: folder of the pipeline; seconds: spent in this call."""
-
-    run: Path
-    cur_nimg: int
-    reason: str
-    model: Path
-    seconds: float
 
 
 def train(
@@ -74,6 +62,8 @@ def train(
     """
     from accelerate import Accelerator
 
+    if stop_after_nimg is not None and stop_after_nimg < 1:
+        raise WorkbenchError(f"stop_after_nimg is {stop_after_nimg}: expected at least 1 image, or None.")
     out = Path(out)
     preset = preset or presets.preset(config.preset)
     accelerator = Accelerator(
