@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not out_of_memory(error):
             raise
         print(
-            "error: There is not enough memory for this. Make the batch, the resolution or the count smaller, "
-            "or use a smaller preset.",
+            "error: There is not enough memory for this. Make the batch, the resolution or the count smaller,"
+            " or use a smaller preset.",
             file=sys.stderr,
         )
         return 2
