@@ -177,3 +177,79 @@ def test_relativistic_pairing_runs(players, batch):
     config = TrainConfig(batch_size=8, images=1000, adversarial="relativistic", vision_weight=0)
     stats = steps.train_step(players, batch, cur_nimg=0, step=1, config=config)
     assert stats["finite"] and stats["G.adversarial"] > 0
+
+
+def test_one_clip_is_read_and_another_one_sees(small_preset, config, clip_folder, tmp_path):
+    torch.manual_seed(5)
+    words = sorted({word for caption in CAPTIONS for word in caption.split()})
+    other = save_clip(new_mini_clip(words), tmp_path / "other")
+    players = build(small_preset, config, clip_folder, "cpu", "fp32", other)
+    found = players.captions(CAPTIONS)
+    read, seen = (TextEncoder.from_pretrained(folder)(CAPTIONS) for folder in (clip_folder, other))
+    assert torch.equal(found.eps_txt, read.eps_txt) and torch.equal(found.embedding, seen.embedding)
+    assert not torch.equal(read.embedding, seen.embedding)
+    alone = {TextEncoder.from_pretrained(folder).fingerprint() for folder in (clip_folder, other)}
+    assert len(alone | {players.captions.fingerprint()}) == 3
+    pictures = torch.rand(2, 3, 64, 64) * 2 - 1
+    expected = players.clip.encode_image(pictures)
+    assert torch.allclose(players.tower(pictures)[1], expected, atol=1e-4)  # the seeing CLIP's tower
+    text = found.index_select(torch.arange(8) // 2)
+    size = small_preset.generator.resolution
+    batch = steps.StepBatch(
+        images=torch.rand(8, 3, size, size) * 2 - 1, text=text, mismatch=torch.arange(8).roll(2),
+        z=torch.randn(8, small_preset.generator.z_dim), generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert steps.train_step(players, batch, cur_nimg=0, step=0, config=config)["finite"]
+
+
+def test_a_picture_without_a_false_caption_takes_no_part_in_the_matching_loss(players, batch, config):
+    """Rows marked -1 count as if they were not there; generated ones only where the switch says so."""
+    every = TrainConfig(batch_size=8, images=1000, vision_weight=0, r1_gamma=0, r2_gamma=0)
+    real_only = TrainConfig(
+        batch_size=8, images=1000, vision_weight=0, r1_gamma=0, r2_gamma=0, matching_generated=False
+    )
+    mismatch = torch.tensor([2, 3, -1, -1, 6, 7, 0, 1])
+    assert steps.mismatched_rows(mismatch, every).tolist() == [0, 1, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15]
+    assert steps.mismatched_rows(mismatch, real_only).tolist() == [0, 1, 4, 5, 6, 7]
+    off = TrainConfig(batch_size=8, images=1000, matching_weight=0)
+    assert steps.mismatched_rows(mismatch, off).tolist() == []
+    with torch.no_grad():
+        captions = steps.pair_features(batch.text)
+        text = players.G.encode_text(captions).repeat_interleave(2)
+        fakes = players.G.synthesis(players.G.mapping(batch.z, text.t_global), text)
+        entries = players.D.config.entries
+        t = players.D.encode_text(captions).repeat_interleave(2, dim=0)
+        rows = mismatch >= 0
+        judged = [steps.box_pyramid(batch.images, entries), steps.pyramid_for(fakes, entries)]
+        wrong = [[x[rows] for x in players.D(levels, t[mismatch])[0]] for levels in judged]
+        expected = sum(losses.d_matching(logits) for logits in wrong) / 2
+    players.heads = players.tower = None
+    batch.mismatch = mismatch
+    stats = steps.train_step(players, batch, cur_nimg=0, step=1, config=every)
+    assert torch.isclose(stats["D.matching"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "direction"), [("cooperative", -1), ("adversarial", 1)])
+def test_gs_own_side_of_the_matching_loss_has_both_signs(players, batch, side, direction):
+    """G alone moves: under wrong captions its pictures look more wrong to D, or more right."""
+    off = {"mode_seeking_weight": 0, "vision_weight": 0, "range_weight": 0, "clip_weight": 0}
+    config = TrainConfig(batch_size=8, images=1000, matching_G=side, matching_weight=50.0, lr_G=5e-4, **off)
+    players.heads = players.tower = None
+
+    def wrong_logit():
+        with torch.no_grad():
+            captions = steps.pair_features(batch.text)
+            text = players.G.encode_text(captions).repeat_interleave(2)
+            fakes = players.G.synthesis(players.G.mapping(batch.z, text.t_global), text)
+            t = players.D.encode_text(captions).repeat_interleave(2, dim=0)[batch.mismatch]
+            (logits,) = players.D(steps.pyramid_for(fakes, players.D.config.entries), t)
+            return torch.stack(logits).mean().item()
+
+    before = wrong_logit()
+    for _ in range(3):
+        captions = steps.pair_features(batch.text)
+        text = players.G.encode_text(captions).repeat_interleave(2)
+        fakes = players.G.synthesis(players.G.mapping(batch.z, text.t_global), text)
+        stats, applied = steps.g_step(players, batch, captions, fakes, [], [], None, config=config)
+        assert applied and "G.matching" in stats
+    assert (wrong_logit() - before) * direction > 0

@@ -106,6 +106,7 @@ def train(
     resume: Literal["auto", "never", "extend"] = "auto",
     pause_at: Whole = None,
     clip: str = CLIP,
+    vision_clip: Text = None,
     judge: str = JUDGE,
     device: Text = None,
     precision: Literal["auto", "bf16", "fp32"] = "auto",
@@ -123,6 +124,8 @@ def train(
             goes on with changed settings, e.g. more images.
         pause_at: Stop after that many images, to go on later; schedules do not move.
         clip: CLIP folder or open_clip name whose text tower reads the captions.
+        vision_clip: CLIP by which the vision-aided heads and the contrastive loss see; --clip when
+            left out. The paper: ViT-L-14 to read, ViT-B-32 to see.
         judge: Folder of the judge that measures along the way; no measuring where there is none.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
         precision: auto measures the machine for a second.
@@ -139,6 +142,7 @@ def train(
         data,
         out,
         clip=find_model(clip),
+        vision_clip=None if vision_clip is None else find_model(vision_clip),
         judge=find_model(judge),
         device=device,
         resume=resume,

@@ -5,6 +5,8 @@ the tower, e of the joint embedding. GigaGAN (arXiv 2303.05511, Sec. 3.2) takes 
 the penultimate layer; that the layer is the penultimate one and how EOT is found follow OpenAI's CLIP code.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from workbench.models.clip_io import (
 )
 from workbench.models.tokens import Tokenizer, tokenizer_from_json
 
-__all__ = ["Clip", "TextEncoder", "TextFeatures", "build_clip", "load_clip", "save_clip"]
+__all__ = ["Clip", "TextEncoder", "TextFeatures", "TwoEncoders", "build_clip", "load_clip", "save_clip"]
 
 _CHUNK = 256  # captions encoded at once: bounds the memory of a whole data set
 
@@ -225,6 +227,14 @@ class TextEncoder(nn.Module):
             parts = [self.encode_tokens(chunk) for chunk in tokens.split(_CHUNK)]
         return parts[0] if len(parts) == 1 else TextFeatures.cat(parts)
 
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides a caption's features: the tower's weights and the tokenizer."""
+        digest = hashlib.sha256(json.dumps(self.tokenizer.to_json(), sort_keys=True).encode())
+        for name, tensor in sorted(self.tower.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
     def unknown_words(self, caption: str) -> list[str]:
         """Words that the model never saw, in the user's spelling; [] for models with the whole vocabulary."""
         return self.tokenizer.unknown_words(caption)
@@ -232,3 +242,25 @@ class TextEncoder(nn.Module):
     def truncated_words(self, caption: str) -> list[str]:
         """Words lost because the caption is longer than the context."""
         return self.tokenizer.truncated_words(caption)
+
+
+class TwoEncoders:
+    """Tokens of one CLIP, the embedding of another: what a training needs whose networks read the first and
+    whose vision-aided heads and contrastive loss see by the second (the paper: ViT-L/14 and ViT-B/32).
+
+    Called as a TextEncoder is: captions -> TextFeatures with eps_txt and eot of `reader`, embedding of
+    `seer`.
+    """
+
+    def __init__(self, reader: TextEncoder, seer: TextEncoder) -> None:
+        self.reader, self.seer = reader, seer
+        self.text_dim, self.context_length = reader.text_dim, reader.context_length
+
+    def __call__(self, captions: list[str]) -> TextFeatures:
+        read = self.reader(captions)
+        return TextFeatures(read.eps_txt, read.eot, self.seer(captions).embedding)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides the features: both encoders."""
+        both = self.reader.fingerprint() + self.seer.fingerprint()
+        return hashlib.sha256(both.encode()).hexdigest()

@@ -17,7 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.generator import Generator
 from workbench.models.text import TextEncoder
 from workbench.noise import draw_z, generator_for
-from workbench.training.captions import CaptionTable
+from workbench.training.captions import CaptionTable, Encoder
 from workbench.training.config import TrainConfig
 from workbench.training.steps import StepBatch
 
@@ -35,7 +35,7 @@ class Feed:
     def __init__(
         self,
         table: PictureTable,
-        encoder: TextEncoder,
+        encoder: Encoder,
         config: TrainConfig,
         z_dim: int,
         device: torch.device,

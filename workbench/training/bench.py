@@ -79,7 +79,7 @@ def made_up_batch(players: Players, batch_size: int, seed: int) -> steps.StepBat
     device = players.G.w_avg.device
     size = players.G.config.resolution
     captions = [f"a dog number {k}" for k in range(batch_size // 2)]
-    text = players.text_encoder(captions).index_select(torch.arange(batch_size) // 2).to(device)
+    text = players.captions(captions).index_select(torch.arange(batch_size) // 2).to(device)
     images = torch.rand(batch_size, 3, size, size, generator=generator) * 2 - 1
     return steps.StepBatch(
         images=images.to(device, memory_format=torch.channels_last),

@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from workbench.images import write_whole
-from workbench.models.text import TextEncoder, TextFeatures
+from workbench.models.text import TextEncoder, TextFeatures, TwoEncoders
 
+Encoder = TextEncoder | TwoEncoders
 _ENCODE, _PART = 256, 2048  # captions encoded at once, and in one file
 _MOST_BYTES = 2 << 30  # of features held in memory; beyond it they are read from disk, a batch at a time
 
@@ -29,8 +30,8 @@ class CaptionStore:
     whole or not there; one that cannot be read is encoded anew, and said.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder, say: Callable[[str], None] = print) -> None:
-        self.encoder, self.folder = encoder, folder / encoder_hash(encoder)[:16]
+    def __init__(self, folder: Path, encoder: Encoder, say: Callable[[str], None] = print) -> None:
+        self.encoder, self.folder = encoder, folder / encoder.fingerprint()[:16]
         self._place: dict[str, tuple[Path, int]] = {}
         for file in sorted(self.folder.glob("part-*.safetensors")):
             try:
@@ -100,7 +101,7 @@ class CaptionTable:
     def __init__(
         self,
         texts: list[str],
-        encoder: TextEncoder,
+        encoder: Encoder,
         device: torch.device,
         *,
         folder: Path | None = None,
@@ -138,16 +139,7 @@ def caption_hash(caption: str) -> str:
     return hashlib.sha256(caption.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def encoder_hash(encoder: TextEncoder) -> str:
-    """SHA-256 of what decides a caption's features: the tower's weights and the tokenizer."""
-    digest = hashlib.sha256(json.dumps(encoder.tokenizer.to_json(), sort_keys=True).encode())
-    for name, tensor in sorted(encoder.tower.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _encoded(encoder: TextEncoder, captions: list[str]) -> TextFeatures:
+def _encoded(encoder: Encoder, captions: list[str]) -> TextFeatures:
     """Features in half precision: float16 where its range holds them, else bfloat16."""
     features = TextFeatures.cat(
         [encoder(captions[at : at + _ENCODE]) for at in range(0, len(captions), _ENCODE)]

@@ -13,7 +13,7 @@ from workbench.models.clip_io import Clip, load_clip
 from workbench.models.discriminator import Discriminator
 from workbench.models.generator import Generator
 from workbench.models.presets import Preset
-from workbench.models.text import TextEncoder
+from workbench.models.text import TextEncoder, TwoEncoders
 from workbench.models.vision_aided import ImageTower, VisionAided
 from workbench.training.config import TrainConfig
 
@@ -57,8 +57,9 @@ class Players:
     D: Discriminator
     heads: VisionAided | None
     tower: ImageTower | None
-    text_encoder: TextEncoder
-    clip: Clip | None
+    text_encoder: TextEncoder  # of the CLIP that G and D read
+    captions: TextEncoder | TwoEncoders  # what a step's captions go through
+    clip: Clip  # the one that sees: its tower, its embedding
     opt_G: torch.optim.Optimizer
     opt_D: torch.optim.Optimizer
     guard: NormGuard
@@ -78,20 +79,29 @@ def _adam(modules: list[nn.Module | None], lr: float, betas: tuple[float, float]
 
 
 def build(
-    preset: Preset, config: TrainConfig, clip_folder: str | Path, device: str | torch.device, precision: str
+    preset: Preset,
+    config: TrainConfig,
+    clip_folder: str | Path,
+    device: str | torch.device,
+    precision: str,
+    vision_clip: str | Path | None = None,
 ) -> Players:
     """Networks of a preset with fresh weights (drawn from config.seed), optimizers, and the frozen CLIP.
 
-    precision "bf16" or "fp32": dtype of the features; parameters and optimizer states are float32 either way.
-    Raises WorkbenchError when the text width of CLIP is not the preset's.
+    vision_clip: the CLIP by which the vision-aided heads and the contrastive loss see, where it is not the
+    one that is read. precision "bf16" or "fp32": dtype of the features; parameters and optimizer states are
+    float32 either way. Raises WorkbenchError when a CLIP's width is not the preset's.
     """
     clip = load_clip(clip_folder, device=device)
-    text_encoder = TextEncoder.from_clip(clip)
+    captions = text_encoder = TextEncoder.from_clip(clip)
     if text_encoder.text_dim != preset.generator.text_dim:
         raise WorkbenchError(
             f"preset {preset.name} expects text features {preset.generator.text_dim} wide, but {clip_folder} "
             f"gives {text_encoder.text_dim}: train with the encoder that the preset was made for."
         )
+    if vision_clip is not None:
+        clip = load_clip(vision_clip, device=device)
+        captions = TwoEncoders(text_encoder, TextEncoder.from_clip(clip))
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -112,7 +122,7 @@ def build(
         if module is not None:
             module.to(device=device, memory_format=torch.channels_last)
     return Players(
-        G=G, D=D, heads=heads, tower=tower, text_encoder=text_encoder, clip=clip,
+        G=G, D=D, heads=heads, tower=tower, text_encoder=text_encoder, captions=captions, clip=clip,
         opt_G=_adam([G], config.lr_G, config.betas), opt_D=_adam([D, heads], config.lr_D, config.betas),
         guard=NormGuard().to(device),
     )  # fmt: skip

@@ -45,6 +45,7 @@ def prepare(
     data: Path,
     out: Path,
     clip: str | Path,
+    vision_clip: str | Path | None = None,
     machine: Machine,
     judge: str | Path | None,
     accelerator,
@@ -53,6 +54,7 @@ def prepare(
 ) -> Setup:
     """Read the data, claim the folder, build the networks. The arguments are those of `train`."""
     clip, main = _found(clip), accelerator.is_main_process
+    vision_clip = None if vision_clip is None else _found(vision_clip)
     # The main process claims the folder; by the time another looks, the run may be there already.
     old = runs.check_free(out, resume if main else "auto")
     if not data.is_dir():
@@ -65,18 +67,18 @@ def prepare(
         config,
         preset,
         data={"path": str(data), **runs.fingerprint(table)},
-        clip=str(clip),
+        clip=str(clip) if vision_clip is None else f"{clip}, seen by {vision_clip}",
         machine=machine,
         grid={"prompts": prompts, "seeds": seeds},
     )
     facts, changes = _same_run(out, old, facts, resume)
     used = replace(config, precision=_precision(config, machine, old, say))
     device = torch.device(machine.device)
-    cast = players.build(preset, used, clip, device, used.precision)
+    cast = players.build(preset, used, clip, device, used.precision, vision_clip)
     share_gradients(accelerator, cast.opt_G, cast.opt_D)
     rank, world = accelerator.process_index, accelerator.num_processes
     feed = Feed(
-        table, cast.text_encoder, config, preset.generator.z_dim, device,
+        table, cast.captions, config, preset.generator.z_dim, device,
         rank=rank, world=world, captions=data / "captions", say=say,
     )  # fmt: skip
     measures = _judge(judge, config, say)

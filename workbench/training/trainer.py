@@ -45,6 +45,7 @@ def train(
     out: str | Path,
     *,
     clip: str | Path = MINI_CLIP,
+    vision_clip: str | Path | None = None,
     device: str | None = None,
     resume: str = "auto",
     stop_after_nimg: int | None = None,
@@ -56,9 +57,10 @@ def train(
 
     resume: "auto" goes on if the folder holds a run of the same settings; "never" wants a fresh folder;
     "extend" goes on with changed settings (budget, rates, weights, intervals) and notes them in the history.
-    stop_after_nimg: pause at that image count; schedules do not move. preset: networks other than those of
-    config.preset. judge: None = never evaluate. SIGINT and SIGTERM finish the step, save and return. Raises
-    WorkbenchError and OSError in one sentence.
+    vision_clip: the CLIP that sees, where it is not the one that is read. stop_after_nimg: pause at that
+    image count; schedules do not move. preset: networks other than those of config.preset. judge: None =
+    never evaluate. SIGINT and SIGTERM finish the step, save and return. Raises WorkbenchError and OSError in
+    one sentence.
     """
     from accelerate import Accelerator
 
@@ -82,6 +84,7 @@ def train(
             data=Path(data),
             out=out,
             clip=clip,
+            vision_clip=vision_clip,
             machine=machine,
             judge=judge,
             accelerator=accelerator,
