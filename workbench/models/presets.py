@@ -58,6 +58,7 @@ def shepherd(resolution: int) -> Preset:
         ),
         vision_aided=VisionAidedConfig(),
         train={
+            "images": 210_000,
             "lr_G": 1e-2,
             "lr_D": 1e-2,
             "clip_weight": 0.03,
