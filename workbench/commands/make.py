@@ -189,6 +189,8 @@ def ablate(
         return STOPPED
     Console().print(ablation.summary(table))
     print(ablation.write_report(table, out, out if report is None else report))
+    if critics := ablation.export_critics(out, out / "critics", clip=find_model(clip), images=images):
+        print(f"The last row's D and heads, for the lessons: {critics}")
     return 0 if len(table) == len(ablation.CHAIN) else STOPPED
 
 

@@ -113,11 +113,11 @@ def group_deviation(x: Tensor, group: int) -> Tensor:
     rows = x.unflatten(0, (x.shape[0] // group, group))
     if group == 2:  # of two values it is half their distance: a fraction of the passes
         a, b = rows.unbind(1)
-        deviation = torch.hypot((a - b).float() / 2, x.new_tensor(1e-4, dtype=torch.float32))
-        deviation = deviation.mean(dim=1, keepdim=True)
+        half = widen(a - b) / 2
+        deviation = torch.hypot(half, half.new_tensor(1e-4)).mean(dim=1, keepdim=True)
     else:
         # Tensor.var along a short strided axis is twenty times slower on CPU than these two passes
-        centred = rows.float() - rows.float().mean(dim=1, keepdim=True)
+        centred = widen(rows) - widen(rows).mean(dim=1, keepdim=True)
         deviation = (centred.square().mean(dim=1) + 1e-8).sqrt().mean(dim=1, keepdim=True)
     return deviation.repeat_interleave(group, dim=0).to(x.dtype)
 

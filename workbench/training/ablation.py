@@ -12,15 +12,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+from rich.table import Table
+
+from workbench.datasets.captions import full_caption
+from workbench.datasets.world import draw_factors
 from workbench.errors import WorkbenchError
 from workbench.evaluation.figures import provenance
 from workbench.images import write_whole
+from workbench.models.clip_io import load_clip
+from workbench.models.critics import save_critics
 from workbench.models.discriminator import Discriminator, DiscriminatorConfig
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.presets import Preset
-from workbench.models.vision_aided import VisionAidedConfig
+from workbench.models.text import TextEncoder
+from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig
+from workbench.pipeline import Pipeline
+from workbench.training import checkpoint
+from workbench.training.ablation_plot import draw
 from workbench.training.config import TrainConfig
 from workbench.training.history import read_history
+from workbench.training.trainer import train
 
 RESOLUTION, IMAGES, EVAL_N = 32, 100_000, 2000
 ROW = "row.json"  # in a row's run folder: what was measured of it
@@ -174,8 +186,6 @@ def ablate(
     Each row is a run folder of its own, out/<number>-<name>; an interrupted row goes on, a finished one is
     not trained again. Raises WorkbenchError for an unknown row name, and what `train` raises.
     """
-    from workbench.training.trainer import train
-
     known = [addition.name for addition in CHAIN]
     if unknown := [name for name in rows or () if name not in known]:
         raise WorkbenchError(f"There is no row {unknown[0]!r} in the chain: choose from {', '.join(known)}.")
@@ -240,15 +250,6 @@ def clip_score(model: Path, clip: str | Path, n: int) -> float:
 
     The rows from the CLIP loss on were trained with this CLIP: it flatters them.
     """
-    import torch
-
-    from workbench.datasets.captions import full_caption
-    from workbench.datasets.world import draw_factors
-    from workbench.models.clip_io import load_clip
-    from workbench.models.text import TextEncoder
-    from workbench.models.vision_aided import ImageTower
-    from workbench.pipeline import Pipeline
-
     seed = 9_000_000
     prompts = [full_caption(draw_factors(seed, index), seed, index) for index in range(n)]
     pipe, loaded = Pipeline.from_pretrained(model), load_clip(clip)
@@ -262,10 +263,27 @@ def clip_score(model: Path, clip: str | Path, n: int) -> float:
     return torch.cat(cosines).mean().item()
 
 
-def summary(table: list[dict]):
-    """The rows as a rich.table.Table, the paper's numbers beside ours."""
-    from rich.table import Table
+def export_critics(out: str | Path, folder: str | Path, *, clip: str | Path, images: int) -> Path | None:
+    """D and the heads of the last row as a folder for the lessons; None while that row is not done."""
+    index = len(CHAIN) - 1
+    run = row_folder(out, index)
+    if read_row(run, images) is None:
+        return None
+    preset, _ = row_preset(index)
+    parts = checkpoint.newest(run)[0].tensors()
+    seer = load_clip(clip)
+    tower = ImageTower(seer, preset.vision_aided.taps, torch.float32)
+    with torch.no_grad():
+        maps, _ = tower(torch.zeros(2, 3, seer.image_size, seer.image_size))
+    D = Discriminator(preset.discriminator)
+    heads = VisionAided(preset.vision_aided, [m.shape[1] for m in maps])
+    checkpoint.load_module(D, parts["D"], "D")
+    checkpoint.load_module(heads, parts["heads"], "heads")
+    return save_critics(folder, D, heads, {"row": CHAIN[index].name, "images": images}, overwrite=True)
 
+
+def summary(table: list[dict]) -> Table:
+    """The rows as a rich.table.Table, the paper's numbers beside ours."""
     names = ("", "paper FID", "Fréchet ÷ floor", "all four", "diversity", "CLIP", "G, M", "images/s")
     printed = Table(*names, title=f"{RESOLUTION} px, {table[0]['images']:,} images a row")
     for row in table:
@@ -284,8 +302,6 @@ def summary(table: list[dict]):
 
 def write_report(table: list[dict], out: str | Path, folder: str | Path) -> Path:
     """ablation.json, ablation.png and the last grid of each row under `folder`; returns the JSON's path."""
-    from workbench.training.ablation_plot import draw
-
     folder, grids = Path(folder), Path(folder) / "ablation"
     grids.mkdir(parents=True, exist_ok=True)
     for row in table:
@@ -301,7 +317,5 @@ def write_report(table: list[dict], out: str | Path, folder: str | Path) -> Path
 
 
 def _size(network: type, config: object) -> int:
-    import torch
-
     with torch.device("meta"):
         return sum(p.numel() for p in network(config).parameters())
