@@ -10,7 +10,7 @@ from PIL import Image
 
 from workbench.datasets.captions import named_factors
 from workbench.errors import WorkbenchError
-from workbench.models.glossary import TERMS
+from workbench.models.glossary import ABLATION, TERMS
 from workbench.training import ring
 from workbench.widgets import exercises, judges, theory, toys
 from workbench.widgets.pictures import Picture
@@ -84,6 +84,13 @@ def test_a_card_holds_sentences_formula_and_the_error_put_right():
         assert ("**Not so:**" in shown) == bool(term.not_so)
 
 
+def test_the_papers_chain_is_a_row_for_each_step():
+    page = theory.paper_chain()
+    assert "| StyleGAN2 with text | 29.91 | 0.222 | 27.8 M |" in page.markdown
+    assert len(page.markdown.splitlines()) == 2 + len(ABLATION)
+    assert page._repr_mimebundle_()["text/plain"].startswith("A table of 12 rows: trained with")
+
+
 def test_the_comparison_has_a_source_in_every_row_and_the_papers_numbers():
     page = theory.comparison([["ours", "6.9 M", "five", "one", "14 ms", "good", "measured here"]]).markdown
     lines = page.splitlines()
@@ -120,7 +127,6 @@ def test_plots_are_small_drawings():
         theory.verdict_tables({"real": table}, (64, 16), (16, 1), "logits by entry and exit"),
         theory.matrix(torch.rand(2, 3), ["a", "b"], ["x", "y", "z"], "a table of numbers"),
         theory.paired_bars(rungs, "bars by layer", label="logit"),
-        theory.paper_chain(),
     ]
     for picture in drawn:
         assert isinstance(picture, Picture) and picture.drawing

@@ -24,20 +24,24 @@ KERNEL_COLOURS = (COLOURS["diffusion"], "#E69F00", COLOURS["low"], COLOURS["high
 
 
 class Page:
-    """Markdown in a cell's output: what a glossary or a file says, which a text cell must not type."""
+    """Markdown in a cell's output: what a glossary or a file says, which a text cell must not type.
 
-    def __init__(self, markdown: str) -> None:
-        self.markdown = markdown
+    plain: for a reader that shows no markdown.
+    """
+
+    def __init__(self, markdown: str, plain: str | None = None) -> None:
+        self.markdown, self.plain = markdown, markdown if plain is None else plain
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/markdown": self.markdown, "text/plain": self.markdown}
+        return {"text/markdown": self.markdown, "text/plain": self.plain}
 
 
 def card(key: str) -> Page:
     """A term of the glossary: two sentences, the formula, and the error that is often made about it."""
     entry = term(key)
     said = f"> {entry.plain}\n\n$$ {entry.formula} $$"
-    return Page(said + (f"\n\n**Not so:** {entry.not_so}" if entry.not_so else ""))
+    wrong = f"\n\n**Not so:** {entry.not_so}" if entry.not_so else ""
+    return Page(said + wrong, f"{entry.name}: {entry.unicode}")
 
 
 def rows_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Page:
@@ -45,7 +49,8 @@ def rows_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Page:
     if wrong := [row for row in rows if len(row) != len(head)]:
         raise WorkbenchError(f"A row has {len(wrong[0])} cells for {len(head)} columns: give one for each.")
     lines = [head, ["---"] * len(head), *rows]
-    return Page("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return Page(text, f"A table of {len(rows)} rows: {', '.join(head)}")
 
 
 # --- attention ----------------------------------------------------------------------------------------------
@@ -97,7 +102,7 @@ def kernel_bars(selection: Mapping[str, Tensor], prompts: Sequence[str], alt: st
     axes[0, 0].invert_yaxis()
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11)
-    return plot(figure, alt, colours=12)
+    return plot(figure, alt, colours=20)
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------
@@ -168,7 +173,7 @@ def paired_bars(
     ax.set_ylabel(label)
     ax.grid(visible=False, axis="x")
     figure.legend(loc="outside lower center", ncols=len(series), fontsize=12)
-    return plot(figure, alt, colours=12)
+    return plot(figure, alt, colours=20)
 
 
 # --- from files ---------------------------------------------------------------------------------------------
@@ -229,19 +234,18 @@ def comparison(measured: Sequence[Sequence[str]]) -> Page:
     return rows_table(head, [*measured, *chain, *large])
 
 
-def paper_chain() -> Picture:
-    """The paper's ablation, FID and CLIP score row by row."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4), sharey=True)
-    places = range(len(ABLATION))
-    left.plot([r.fid for r in ABLATION], places, "o-", color=COLOURS["gan"])
-    right.plot([r.clip for r in ABLATION], places, "s--", color=COLOURS["diffusion"])
-    left.set_yticks(
-        places, [r.name if k == 0 else f"+ {r.name}" for k, r in enumerate(ABLATION)], fontsize=11
-    )
-    left.invert_yaxis()
-    left.set_title("FID-10k, lower is better", fontsize=12)
-    right.set_title("CLIP score, higher is better", fontsize=12)
-    return plot(figure, "The paper's chain: FID falls and the CLIP score rises row by row", colours=12)
+def paper_chain() -> Page:
+    """The paper's own chain, row by row."""
+    rows = [
+        [
+            rung.name if k == 0 else f"+ {rung.name}",
+            _number(rung.fid),
+            _number(rung.clip, 3),
+            f"{rung.parameters} M",
+        ]
+        for k, rung in enumerate(ABLATION)
+    ]
+    return rows_table(["trained with", "FID-10k at 64 px", "CLIP score", "parameters"], rows)
 
 
 def _number(value: float | None, digits: int = 2) -> str:
