@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from workbench import recipe as recipes
 from workbench.errors import WorkbenchError
 from workbench.pipeline import Pipeline
-from workbench.pipeline.model_folder import pack
+from workbench.pipeline.model_folder import card_text, pack
 
 PROMPT = "a white dog in snow"
 WEIGHTS = "generator.safetensors"
@@ -424,3 +424,21 @@ def test_uploads_check_their_name_and_the_network_first(pipe):
             pipe.push_to_hub(name)
     with pytest.raises(WorkbenchError, match="cannot be reached, me/tiny was not uploaded"):
         pipe.push_to_hub("me/tiny", token="hf_none")
+
+
+def test_the_card_says_short_facts_in_a_list_and_long_ones_in_sections():
+    facts = {
+        "name": "mine",
+        "license": "mit",
+        "images": 210016,
+        "data": "runs/world",
+        "limits": "x" * 90,
+        "seeds": [1],
+    }
+    text = card_text(facts, parameters=1_234_567, resolution=64)
+    assert (
+        text.startswith('---\nlicense: "mit"\n') and "\n# mine\n" in text and "1,234,567 parameters" in text
+    )
+    assert "\n- **Images**: 210,016\n- **Data**: runs/world\n" in text
+    assert f"\n## Limits\n\n{'x' * 90}\n" in text and "\n## Seeds\n\n```json\n[\n  1\n]\n```\n" in text
+    assert "## Images" not in text and "mit**" not in text

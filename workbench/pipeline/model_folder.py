@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,10 @@ def write_folder(
 
 
 def card_text(card: Mapping[str, Any], *, parameters: int, resolution: int) -> str:
-    """README.md of a model folder: front matter for the Hub, then what the card says, field by field."""
+    """README.md of a model folder: front matter for the Hub, then what the card says.
+
+    Short facts are lines of one list, longer texts and nested values have a section each.
+    """
     name = card.get("name", "model")
     tags = json.dumps(["gigagan", "gan", "text-to-image"])
     license_name = json.dumps(card.get("license", "mit"))
@@ -276,14 +279,27 @@ def card_text(card: Mapping[str, Any], *, parameters: int, resolution: int) -> s
         'pipe("a white shepherd sitting in the snow at night", seed=1, truncation=0.8).images',
         "```",
     ]
-    for key, value in card.items():
-        if key in ("name", "license"):
-            continue
+    facts = {key: value for key, value in card.items() if key not in ("name", "license")}
+    short = [key for key, value in facts.items() if _is_short(value)]
+    if short:
+        lines += ["", "## How it was made", ""]
+    for key in short:
+        value = facts.pop(key)
+        said = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+        lines.append(f"- **{key.replace('_', ' ').capitalize()}**: {said}")
+    for key, value in facts.items():
         text = value
         if not isinstance(value, str):
             text = "```json\n" + json.dumps(value, indent=2, ensure_ascii=False) + "\n```"
         lines += ["", f"## {key.replace('_', ' ').capitalize()}", "", text]
     return front + "\n".join(lines) + "\n"
+
+
+def _is_short(value: object) -> bool:
+    """Whether a card's value fits into a line."""
+    return not isinstance(value, Mapping | Sequence) or (
+        isinstance(value, str) and len(value) <= 80 and "\n" not in value
+    )
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> str:
