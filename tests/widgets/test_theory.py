@@ -107,14 +107,14 @@ def test_the_comparison_has_a_source_in_every_row_and_the_papers_numbers():
 def test_every_word_has_a_picture_and_its_share():
     maps = torch.rand(3, 4, 4)
     shown = theory.word_sheet(torch.zeros(3, 16, 16), maps, ["a", "dog", "here"], "a dog in light", columns=4)
-    assert shown.image.width == 4 * 80 + 3 * 8
+    assert shown.image.width == 4 * 64 + 3 * 10
 
 
 def test_the_asking_place_is_framed_in_white():
     own = torch.full((16, 17), 1 / 17)
     shown = theory.pixel_sheet(torch.full((3, 16, 16), -1.0), own, [(0, 0), (3, 3)], "two places ask", size=4)
     assert shown.image.getpixel((0, 0)) == (255, 255, 255)
-    assert shown.image.getpixel((128 + 6 + 127, 127)) == (255, 255, 255)
+    assert shown.image.getpixel((96 + 6 + 95, 95)) == (255, 255, 255)
     assert shown.image.getpixel((64, 64)) == (0, 0, 0)
 
 
@@ -149,7 +149,7 @@ def test_a_chain_is_read_shown_and_tabled(tmp_path):
         (tmp_path / "ablation.json").write_text(json.dumps(data))
         assert theory.read_ablation(tmp_path / "ablation.json") == rows
     shown = theory.ablation_sheet(rows, tmp_path, "two rows of a chain")
-    assert shown.image.height == 2 * 44 + 2
+    assert shown.image.height == 2 * 36 + 2
     assert "| row 0 | 9.00 | 0.50 | 0.90 | 29.91 | 0.222 |" in theory.ablation_table(rows).markdown
     assert "| row 1 | 9.00 | 0.50 | 0.90 | – | – |" in theory.ablation_table(rows).markdown
     assert theory.read_ablation(tmp_path / "none.json") == []

@@ -57,15 +57,15 @@ def rows_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Page:
 
 
 def word_sheet(
-    picture: Tensor, maps: Tensor, words: Sequence[str], alt: str, *, columns: int = 5, side: int = 80
+    picture: Tensor, maps: Tensor, words: Sequence[str], alt: str, *, columns: int = 5, side: int = 64
 ) -> Picture:
     """The picture, then the same under the spotlight of each word; above it the word and its share of all
     attention. maps: [W, s, s] as of `inspect.word_maps`.
     """
     large = enlarged(picture[None], side)
     lit = spotlights(large[0], against_average(maps))
-    titles = [f"{word}  {share:.0%}" for word, share in zip(words, maps.mean((1, 2)).tolist(), strict=True)]
-    return sheet(torch.cat([large, lit]), columns, alt, pad=8, zoom=1.5, titles=["all of it", *titles])
+    titles = [f"{word}\n{share:.0%}" for word, share in zip(words, maps.mean((1, 2)).tolist(), strict=True)]
+    return sheet(torch.cat([large, lit]), columns, alt, pad=10, zoom=1.9, titles=["all of it\n", *titles])
 
 
 def pixel_sheet(
@@ -74,9 +74,9 @@ def pixel_sheet(
     """Where pixels look: own [S*S, S*S + 1] of one picture; a square marks the pixel (row, column) of `size`
     that asks, its spotlight shows whom it listens to.
     """
-    large = enlarged(picture[None], 128)[0]
+    large = enlarged(picture[None], 96)[0]
     shown = [asked_by(large, own, place, size) for place in places]
-    return sheet(torch.stack(shown), len(places), alt, pad=6)
+    return sheet(torch.stack(shown), len(places), alt, pad=6, zoom=1.4)
 
 
 # --- kernels ------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def kernel_bars(selection: Mapping[str, Tensor], prompts: Sequence[str], alt: st
     axes[0, 0].invert_yaxis()
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11)
-    return plot(figure, alt, colours=20)
+    return plot(figure, alt, colours=14)
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def verdict_tables(
         ax.set_xticks(range(len(exits)), [f"exit {size}" for size in exits], fontsize=11)
         ax.grid(False)
     axes[0, 0].set_yticks(range(len(entries)), [f"enters at {size} px" for size in entries], fontsize=11)
-    return plot(figure, alt, colours=20)
+    return plot(figure, alt, colours=14)
 
 
 def matrix(
@@ -152,7 +152,7 @@ def matrix(
     ax.set_yticks(range(len(rows)), rows, fontsize=11)
     ax.set_xticks(range(len(columns)), columns, fontsize=11)
     ax.grid(False)
-    return plot(figure, alt, colours=20)
+    return plot(figure, alt, colours=14)
 
 
 def paired_bars(
@@ -173,7 +173,7 @@ def paired_bars(
     ax.set_ylabel(label)
     ax.grid(visible=False, axis="x")
     figure.legend(loc="outside lower center", ncols=len(series), fontsize=12)
-    return plot(figure, alt, colours=20)
+    return plot(figure, alt, colours=14)
 
 
 # --- from files ---------------------------------------------------------------------------------------------
@@ -190,16 +190,19 @@ def read_ablation(file: Path) -> list[dict]:
     return rows
 
 
-def ablation_sheet(rows: Sequence[dict], folder: Path, alt: str, *, columns: int = 6) -> Picture:
-    """The first row of pictures of each grid, top to bottom as the chain grows. columns: of the grids, which
+def ablation_sheet(
+    rows: Sequence[dict], folder: Path, alt: str, *, columns: int = 6, shown: int = 4
+) -> Picture:
+    """The first `shown` pictures of each grid, top to bottom as the chain grows. columns: of the grids, which
     hold square pictures; folder: where the paths in the file start.
     """
     strips = []
     for row in rows:
         with Image.open(folder / row["grid"]) as grid:
-            strip = grid.convert("RGB").crop((0, 0, grid.width, grid.width // columns))
-        strips.append(strip.resize((44 * columns, 44), Image.Resampling.LANCZOS))
-    return sheet(strips, 1, alt, zoom=1.75, row_names=[row["name"] for row in rows])
+            side = grid.width // columns
+            strip = grid.convert("RGB").crop((0, 0, shown * side, side))
+        strips.append(strip.resize((36 * shown, 36), Image.Resampling.LANCZOS))
+    return sheet(strips, 1, alt, zoom=2.2, row_names=[row["name"] for row in rows])
 
 
 def ablation_table(rows: Sequence[dict]) -> Page:
