@@ -14,7 +14,8 @@ ISSUED = (
     "clip.coat clip.pose "
     "clip.scene clip.light faithfulness.coat faithfulness.pose faithfulness.scene faithfulness.light "
     "faithfulness.all "
-    "frechet.ratio_to_floor diversity.ratio judge.coat judge.pose judge.scene judge.light"
+    "frechet.ratio_to_floor diversity.ratio judge.coat judge.pose judge.scene judge.light "
+    "params.gigagan64.G params.gigagan64.D step.kernel_share notebook01.s"
 )
 
 
@@ -44,6 +45,10 @@ def test_every_id_is_declared():
         ("< 1e-3", 0.0009, True),
         (">=0.5", 0.6, True),
         ("<= -2", -3, True),
+        ("0.9 … 1.1", 0.9, True),
+        ("0.9 … 1.1", 1.11, False),
+        ("0.9 … 1.1", 0.89, False),
+        ("0.9…1.1", float("nan"), False),
         ("stated", 5, None),
         ("<= 30", float("nan"), False),
     ],
@@ -150,6 +155,14 @@ def test_rerun_shows_old_and_new(tmp_path):
     line = next(row for row in printed(again).splitlines() if "faithfulness.coat" in row)
     assert "0.5 " in line and "0.97" in line and "yes" in line
     assert figures.read(path)["faithfulness.coat"]["value"] == 0.5
+
+
+def test_a_nested_value_is_found_by_its_path(tmp_path):
+    path = tmp_path / "figures.json"
+    command = 'python -c "print(\'{\\"G\\": {\\"total_M\\": 650.5}}\')"'
+    figures.record("params.gigagan64.G", 653.6, command=command, path=path)
+    again = figures.rerun("params.gigagan64.G", path=path)
+    assert (again.new, again.met) == (650.5, True)
 
 
 def test_rerun_times_the_figures_that_are_times(tmp_path):

@@ -7,6 +7,7 @@ every id with its goal, its unit and the key under which the command's JSON outp
 
 import datetime
 import json
+import operator
 import os
 import platform
 import re
@@ -31,8 +32,8 @@ WALL = "@wall"  # key of a figure that is the wall time of its command, in secon
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What a figure should be. goal: ">= 0.95", "<= 30", "stated"; key: where the command's JSON holds the
-    value.
+    """What a figure should be. goal: ">= 0.95", "<= 30", "0.9 … 1.1", "stated"; key: where the command's JSON
+    holds the value, with dots between nested names.
     """
 
     goal: str
@@ -61,19 +62,24 @@ class Rerun:
         return out
 
 
+_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _MET = {True: "yes", False: "[bold]no[/bold]", None: "-"}
 
 
-def parse_goal(goal: str) -> tuple[str, float] | None:
-    """ ">= 0.95" -> (">=", 0.95); "stated" -> None. Raises WorkbenchError for anything else."""
+def parse_goal(goal: str) -> tuple[tuple[str, float], ...] | None:
+    """ ">= 0.95" -> ((">=", 0.95),); "0.9 … 1.1" -> both bounds; "stated" -> None. Raises WorkbenchError for
+    anything else.
+    """
     if goal == "stated":
         return None
-    match = re.fullmatch(r"(>=|<=|>|<)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)", goal)
-    if match is None:
-        raise WorkbenchError(
-            f'The goal {goal!r} is not understood: expected ">= 0.95", "<= 30", "> 1", "< 1" or "stated".'
-        )
-    return match[1], float(match[2])
+    if match := re.fullmatch(rf"(>=|<=|>|<)\s*({_NUMBER})", goal):
+        return ((match[1], float(match[2])),)
+    if match := re.fullmatch(rf"({_NUMBER})\s*…\s*({_NUMBER})", goal):
+        return (">=", float(match[1])), ("<=", float(match[2]))
+    raise WorkbenchError(
+        f'The goal {goal!r} is not understood: expected ">= 0.95", "<= 30", "> 1", "< 1", "0.9 … 1.1" or '
+        '"stated".'
+    )
 
 
 def met(value: float, goal: str) -> bool | None:
@@ -81,8 +87,8 @@ def met(value: float, goal: str) -> bool | None:
     parsed = parse_goal(goal)
     if parsed is None:
         return None
-    sign, bound = parsed
-    return {">=": value >= bound, "<=": value <= bound, ">": value > bound, "<": value < bound}[sign]
+    compare = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+    return all(compare[sign](value, bound) for sign, bound in parsed)
 
 
 def _goals() -> dict[str, Goal]:
@@ -95,6 +101,10 @@ def _goals() -> dict[str, Goal]:
     goals = {name: Goal(goal=goal, unit="s", key=key) for name, goal, key in seconds}
     goals["sample.cpu_ms"] = Goal(goal="<= 30", unit="ms", key="ms")
     goals["train.shepherd64.images_per_s"] = Goal(goal="stated", unit="images/s", key="images_per_s")
+    for network, goal in (("G", "646 … 659"), ("D", "377.6 … 385.2")):  # the paper's, within 1 %
+        goals[f"params.gigagan64.{network}"] = Goal(goal=goal, unit="M", key=f"{network}.total_M")
+    goals["step.kernel_share"] = Goal(goal=">= 0.7", unit="share", key="kernel_share")
+    goals["notebook01.s"] = Goal(goal="<= 300", unit="s", key=WALL)
     factors = ("coat", "pose", "scene", "light")
     for group, goal in (("clip", ">= 0.97"), ("faithfulness", ">= 0.95"), ("judge", ">= 0.98")):
         goals |= {f"{group}.{name}": Goal(goal=goal, unit="share", key=name) for name in factors}
@@ -345,12 +355,14 @@ def rerun(id: str, *, path: Path | None = None, timeout_s: float | None = None) 
         new = wall_s
     else:
         found = _last_json(done.stdout)
-        if found is None or not isinstance(found.get(key), int | float):
+        new = found
+        for name in key.split("."):
+            new = new.get(name) if isinstance(new, dict) else None
+        if isinstance(new, bool) or not isinstance(new, int | float):
             raise WorkbenchError(
                 f"The command of {id!r} printed no JSON object with a number under {key!r}: "
                 f"{entry['command']}. Add --json to it."
             )
-        new = found[key]
     return Rerun(
         id=id,
         old=entry["value"],

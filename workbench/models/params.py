@@ -86,6 +86,7 @@ class ParameterTable:
             **{
                 network: {
                     "total": self.total(network),
+                    "total_M": self.total(network) / 1e6,
                     "paper": self.paper.get(network),
                     "deviation": self.deviation(network),
                     "parts": parts,
