@@ -10,7 +10,9 @@ from PIL import Image
 
 from workbench.datasets.captions import named_factors
 from workbench.errors import WorkbenchError
+from workbench.models.critics import save_critics
 from workbench.models.glossary import ABLATION, TERMS
+from workbench.pipeline import Pipeline
 from workbench.training import ring
 from workbench.widgets import exercises, judges, theory, toys
 from workbench.widgets.pictures import Picture
@@ -183,13 +185,27 @@ def test_the_rings_pictures_show_what_was_filmed():
 @pytest.fixture(scope="module")
 def jury() -> judges.Judges:
     """Trained for eight pictures: what the notebook falls back to, at its smallest."""
-    return judges.load(Path("nowhere"), ASSETS / "models" / "mini-clip", images=16)
+    return judges.load(Path("nowhere"), ASSETS / "models" / "mini-clip", None, images=16)
 
 
 def test_without_shipped_judges_some_are_trained_and_said_to_be(jury):
     assert "trained just now, on 16 pictures" in jury.story
     assert jury.D.config.resolution == jury.pipe.G.config.resolution == 32
     assert len(jury.heads.heads) == len(jury.tower.taps)
+
+
+def test_shipped_judges_judge_the_pictures_of_another_g(jury, tmp_path):
+    """Kept and loaded, they say what they said before; a larger G's pictures are brought to their size."""
+    folder = save_critics(tmp_path / "critics", jury.D, jury.heads)
+    again = judges.load(folder, ASSETS / "models" / "mini-clip", jury.pipe, images=0)
+    bench = judges.bench(jury, pictures=4, seed=0)
+    with torch.no_grad():
+        before, after = (j.D(bench.made, j.D.encode_text(bench.text))[0] for j in (jury, again))
+    assert torch.allclose(torch.stack(before), torch.stack(after), atol=0.02)
+    shipped = Pipeline.from_pretrained(ASSETS / "models" / "shepherd-64", device="cpu")
+    larger = judges.load(folder, ASSETS / "models" / "mini-clip", shipped, images=0)
+    made = judges.bench(larger, pictures=4, seed=0).made
+    assert [x.shape[-1] for x in made] == list(jury.D.config.entries) and made[0].std() > 0.1
 
 
 def test_the_bench_pairs_pictures_under_one_caption_and_false_ones_are_false(jury):

@@ -14,6 +14,7 @@ from workbench.datasets.folder import write_world
 from workbench.datasets.world import draw_factors, render
 from workbench.models import presets
 from workbench.models.clip_io import Clip, load_clip
+from workbench.models.critics import load_critics
 from workbench.models.discriminator import Discriminator, pyramid_for
 from workbench.models.ops import box_pyramid
 from workbench.models.text import TextFeatures
@@ -51,18 +52,17 @@ class Bench:
     wrong: Tensor
 
 
-def load(folder: Path, clip_folder: Path, *, images: int) -> Judges:
-    """Judges of a folder that holds them, or else of a training on `images` pictures, here and now."""
+def load(folder: Path, clip_folder: Path, pipe: Pipeline, *, images: int) -> Judges:
+    """Judges of a critics folder with the pictures of `pipe`, or, where there is none, of a training on
+    `images` pictures here and now, with those of the G that they trained.
+    """
     clip = load_clip(str(clip_folder))
-    if (folder / "players.json").is_file():
-        from workbench.training.players_io import load_judges
-
-        D, heads, tower = load_judges(folder)
-        story = f"G and its judges come from {folder.name}."
-        return Judges(
-            Pipeline.from_pretrained(folder, device="cpu"), D.eval(), heads.eval(), tower, clip, story
-        )
-    return _trained(clip, clip_folder, images)
+    if not folder.is_dir():
+        return _trained(clip, clip_folder, images)
+    D, heads, tower = load_critics(folder, clip)
+    return Judges(
+        pipe, D, heads, tower, clip, f"D and the heads come from {folder.name}, G is the model above."
+    )
 
 
 def _trained(clip: Clip, clip_folder: Path, images: int) -> Judges:
@@ -106,7 +106,10 @@ def bench(judges: Judges, *, pictures: int, seed: int) -> Bench:
     with torch.no_grad():
         encoded = G.encode_text(text)
         pyramid = G.synthesis(G.mapping(z, encoded.t_global), encoded)
-    made = [level.clamp(-1, 1) for level in pyramid_for(pyramid, D.config.entries)]
+    if pyramid[0].shape[-1] == D.config.resolution:
+        made = [level.clamp(-1, 1) for level in pyramid_for(pyramid, D.config.entries)]
+    else:  # another G's pictures, brought to D's size
+        made = box_pyramid(pyramid[0].clamp(-1, 1), D.config.entries)
     real = box_pyramid(render(shown, D.config.resolution), D.config.entries)
     return Bench(real, made, captions, text, wrong)
 
