@@ -19,9 +19,7 @@ from workbench.app.jobs import (
     looks_local,
     missing_model,
 )
-from workbench.app.theme import ASSETS
 
-_DICE = ASSETS / "dice.svg"
 _LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _HEAVY = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "show_progress": "minimal"}
 _NEW_SEEDS = 1_000_000  # what the dice draws from: short enough to be said aloud in a classroom
@@ -156,7 +154,7 @@ def _results() -> tuple[gr.Gallery, gr.HTML, gr.Button, gr.DownloadButton]:
 def _knobs() -> dict[str, Any]:
     with gr.Row(elem_classes="wb-seed", equal_height=True):
         seed = gr.Textbox("1", label="Seed", elem_id="seed", max_lines=1, scale=3, min_width=110)
-        dice = gr.Button("New seed", icon=_DICE, elem_id="dice", scale=1, min_width=150)
+        dice = gr.Button("New seed", elem_id="dice", scale=1, min_width=150)
     lock = gr.Checkbox(
         True,
         label="Lock the seed",
@@ -194,7 +192,7 @@ def _builder() -> tuple[list[gr.Dropdown], gr.Button, gr.Button]:
             ]
         with gr.Row():
             write = gr.Button("Write the prompt", size="sm", elem_id="write")
-            roll = gr.Button("A random caption", icon=_DICE, size="sm", elem_id="roll")
+            roll = gr.Button("A random caption", size="sm", elem_id="roll")
     return picks, write, roll
 
 

@@ -103,8 +103,17 @@ def theme() -> gr.themes.Base:
 
 
 def css() -> str:
-    """The style sheet of the page."""
-    return (ASSETS / "page.css").read_text(encoding="utf-8")
+    """The style sheet of the page, the dice of its buttons inline.
+
+    As a button's `icon`, Gradio would keep it in a folder that all its apps of a user share, and the first
+    app that closes empties for the others.
+    """
+    dice = base64.b64encode((ASSETS / "dice.svg").read_bytes()).decode("ascii")
+    return (
+        (ASSETS / "page.css")
+        .read_text(encoding="utf-8")
+        .replace("DICE.SVG", f"data:image/svg+xml;base64,{dice}")
+    )
 
 
 def head() -> str:
