@@ -214,3 +214,11 @@ ABLATION: tuple[Rung, ...] = tuple(
         ("scale-up", 9.18, 0.307, 652.5),
     )
 )
+
+
+def rung(name: str) -> Rung:
+    """The row of that name in the paper's ablation; WorkbenchError for an unknown one."""
+    for row in ABLATION:
+        if row.name == name:
+            return row
+    raise WorkbenchError(f"There is no row {name!r}: choose one of {', '.join(r.name for r in ABLATION)}.")

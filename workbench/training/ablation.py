@@ -24,6 +24,7 @@ from workbench.models.clip_io import load_clip
 from workbench.models.critics import save_critics
 from workbench.models.discriminator import Discriminator, DiscriminatorConfig
 from workbench.models.generator import Generator, GeneratorConfig
+from workbench.models.glossary import rung
 from workbench.models.presets import Preset
 from workbench.models.text import TextEncoder
 from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig
@@ -42,12 +43,12 @@ SOURCE = "Kang et al. 2023, Table 1: 64 px, FID-10k and CLIP score after 100,000
 @dataclass(frozen=True, kw_only=True)
 class Addition:
     """One row. change: what it adds, in a few words; G, D, train: fields of the configs that it sets; vision:
-    heads on frozen CLIP features; paper: (FID, CLIP score, parameters in millions) of the paper's row.
+    heads on frozen CLIP features; paper: the row's name in the paper's table (`glossary.ABLATION`).
     """
 
     name: str
     change: str
-    paper: tuple[float, float, float]
+    paper: str
     G: dict = field(default_factory=dict)
     D: dict = field(default_factory=dict)
     train: dict = field(default_factory=dict)
@@ -55,54 +56,54 @@ class Addition:
 
 
 CHAIN = (
-    Addition(name="stylegan2", change="StyleGAN2 with text, tuned", paper=(28.11, 0.228, 26.2)),
+    Addition(name="stylegan2", change="StyleGAN2 with text, tuned", paper="tuned"),
     Addition(
         name="attention",
         change="+ attention",
-        paper=(23.87, 0.235, 59.0),
+        paper="attention",
         G={"attention": {8: 1, 16: 1}, "cross_attention": {8: 1, 16: 1}, "text_layers": 2},
         D={"attention": {8: 1}, "text_layers": 2},
     ),
     Addition(
         name="matching-d",
         change="+ matching-aware loss, real pictures",
-        paper=(27.29, 0.250, 59.0),
+        paper="matching-aware D",
         train={"matching_weight": 0.5, "matching_generated": False},
     ),
     Addition(
         name="matching-gd",
         change="+ matching-aware loss, generated ones too",
-        paper=(21.66, 0.254, 59.0),
+        paper="matching-aware G and D",
         train={"matching_generated": True},
     ),
     Addition(
         name="adaptive-kernels",
         change="+ adaptive kernel selection",
-        paper=(19.97, 0.261, 80.2),
+        paper="adaptive convolution",
         G={"kernels": {4: 1, 8: 1, 16: 2, 32: 4}},
     ),
     Addition(
         name="deeper",
         change="+ deeper",
-        paper=(19.18, 0.263, 161.9),
+        paper="deeper",
         G={"blocks": {4: 1, 8: 2, 16: 2, 32: 2}},
     ),
     Addition(
         name="clip-loss",
         change="+ CLIP contrastive loss",
-        paper=(14.88, 0.280, 161.9),
+        paper="CLIP loss",
         train={"clip_weight": 0.03},
     ),
     Addition(
         name="multi-scale",
         change="+ multi-scale input and output",
-        paper=(14.92, 0.300, 164.0),
+        paper="multi-scale",
         D={"entries": (32, 16, 8, 4), "exits": (16, 8, 4, 1)},
     ),
     Addition(
         name="vision-aided",
         change="+ vision-aided heads",
-        paper=(13.67, 0.287, 164.0),
+        paper="vision-aided",
         train={"vision_weight": 1.0},
         vision=True,
     ),
@@ -224,7 +225,7 @@ def _measure(index: int, run: Path, clip: str | Path) -> dict:
     (preset, _), addition, history = row_preset(index), CHAIN[index], read_history(run)
     found = [record for record in history if record["kind"] == "eval"][-1]
     steps = [record for record in history if record["kind"] == "step"]
-    fid, score, millions = addition.paper
+    paper = rung(addition.paper)
     return {
         "row": index + 1,
         "name": addition.name,
@@ -241,7 +242,7 @@ def _measure(index: int, run: Path, clip: str | Path) -> dict:
         "images_per_s": statistics.median(step["images_per_s"] for step in steps),
         "seconds": steps[-1]["seconds"],
         "grid": f"ablation/{run.name}.png",
-        "paper": {"fid": fid, "clip": score, "params_M": millions},
+        "paper": {"fid": paper.fid, "clip": paper.clip, "params_M": paper.parameters},
     }
 
 
