@@ -1,7 +1,10 @@
 """workbench.hardware: precision follows what was measured, and refusals say what to do."""
 
 import contextlib
+import resource
+import sys
 
+import psutil
 import pytest
 import torch
 
@@ -114,3 +117,24 @@ def test_cuda_uses_bf16_where_the_gpu_has_it():
     machine = hardware.probe("cuda")
     assert machine.gpu and machine.gpu_memory_gib > 0
     assert (machine.precision == "bf16") == torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are counted as Linux counts them")
+def test_kept_memory_takes_no_fresh_pages_and_gives_them_back():
+    """A block freed and taken again is the same pages inside; outside each one is fresh."""
+
+    def faults() -> int:
+        begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.ones(40 * 2**20, dtype=torch.uint8)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun
+
+    before = faults()
+    with hardware.kept_memory():
+        faults()
+        inside = faults()
+        resident = psutil.Process().memory_info().rss
+    after = faults()
+    assert inside < 0.1 * before, (before, inside)
+    assert after > 0.5 * before, (before, after)
+    assert psutil.Process().memory_info().rss < resident - 30 * 2**20

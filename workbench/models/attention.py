@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
-from workbench.models.ops import EqualLinear, widen
+from workbench.models.ops import EqualLinear, leaky, widen
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -72,11 +72,10 @@ def picture_of(tokens: Tensor, x: Tensor) -> Tensor:
 
 
 class PixelNorm(nn.Module):
-    """x / sqrt(mean_C x^2): each token to unit second moment, [..., C] -> [..., C]; computed in float32."""
+    """x / sqrt(mean_C x^2): each token to unit second moment, [..., C] -> [..., C]; the mean in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = widen(x)
-        return (y * (y.square().mean(-1, keepdim=True) + 1e-8).rsqrt()).to(x.dtype)
+        return x * (widen(x).square().mean(-1, keepdim=True) + 1e-8).rsqrt().to(x.dtype)
 
 
 def head_count(channels: int, head_dim: int) -> int:
@@ -121,8 +120,9 @@ class SelfAttention(nn.Module):
             seen = torch.cat([seen, self.norm(self.token(w.to(x.dtype)))[:, None]], dim=1)
         q, v = split_heads(self.query(seen), self.heads), split_heads(self.value(seen), self.heads)
         attended = merge_heads(l2_attention(q, v, self.scale))[:, :pixels]
-        tokens = tokens + self.gain * self.out(attended)
-        tokens = tokens + self.gain * self.mlp_out(F.leaky_relu(self.mlp_in(self.norm(tokens)), 0.2))
+        tokens = torch.add(tokens, self.out(attended), alpha=self.gain)
+        hidden = leaky(self.mlp_in(self.norm(tokens)))
+        tokens = torch.add(tokens, self.mlp_out(hidden), alpha=self.gain)
         return picture_of(tokens, x)
 
 
@@ -148,7 +148,7 @@ class CrossAttention(nn.Module):
         q = split_heads(self.query(self.norm(tokens)), self.heads)
         k, v = split_heads(self.key(words), self.heads), split_heads(self.value(words), self.heads)
         attended = merge_heads(dot_attention(q, k, v, None if mask is None else mask[:, None, None]))
-        return picture_of(tokens + self.gain * self.out(attended), x)
+        return picture_of(torch.add(tokens, self.out(attended), alpha=self.gain), x)
 
 
 class TextBlock(nn.Module):

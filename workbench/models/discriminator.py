@@ -136,7 +136,7 @@ class ResidualBlock(nn.Module):
         self.skip = EqualConv2d(channels, out_channels, 1, bias=False, gain=math.sqrt(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky(self.conv1(leaky(self.conv0(x)))) + self.skip(x)
+        return self.skip(x).add_(leaky(self.conv1(leaky(self.conv0(x)))))
 
 
 class TrunkStage(nn.Module):
@@ -154,16 +154,17 @@ class TrunkStage(nn.Module):
         )
         self.before = nn.Sequential(*(ResidualBlock(channels, channels) for _ in range(blocks - 1)))
         self.conv0 = EqualConv2d(channels, channels, 3, gain=LEAKY_GAIN)
-        # the sqrt(1/2) of the sum is folded into both branches
-        self.conv1 = EqualConv2d(channels, out_channels, 3, gain=LEAKY_GAIN * math.sqrt(0.5))
-        self.skip = EqualConv2d(channels, out_channels, 1, bias=False, gain=math.sqrt(0.5))
+        # the sqrt(1/2) of the sum is folded into both branches, and the quarter that downsample leaves out
+        self.conv1 = EqualConv2d(channels, out_channels, 3, gain=LEAKY_GAIN * math.sqrt(0.5) / 4)
+        self.skip = EqualConv2d(channels, out_channels, 1, bias=False, gain=math.sqrt(0.5) / 4)
 
     def forward(self, x: Tensor) -> Tensor:
         for attention in self.attention:
             x = attention(x)
         x = self.before(x)
-        h = downsample(leaky(self.conv0(x)))
-        return leaky(self.conv1(h)) + self.skip(downsample(x))
+        h = downsample(leaky(self.conv0(x)), gain=4)
+        # a convolution's result is kept by nobody, so the sum may take its place
+        return self.skip(downsample(x, gain=4)).add_(leaky(self.conv1(h)))
 
 
 class LastStage(nn.Module):

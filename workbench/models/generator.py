@@ -141,11 +141,17 @@ class SynthesisBlock(nn.Module):
         if self.up:
             h, x = upsample(h), upsample(x)
         activate = glu if self.glu else leaky
-        h = activate(h + self.bias0.to(h.dtype).view(1, -1, 1, 1))
-        h = activate(self.conv1(h, ws[:, 1]) + self.bias1.to(h.dtype).view(1, -1, 1, 1))
+        # sums go into results that nobody else holds: a fresh map costs more than the addition
+        h = activate(h.add_(self.bias0.to(h.dtype).view(1, -1, 1, 1)))
+        h = activate(self.conv1(h, ws[:, 1]).add_(self.bias1.to(h.dtype).view(1, -1, 1, 1)))
         if self.glu and not self.first:
             h = h * CONV_GAIN
-        x = h if self.first else x + h
+        if self.first:
+            x = h
+        elif self.up or not isinstance(self.skip, nn.Identity):
+            x = x.add_(h)
+        else:
+            x = x + h
         for i, attention in enumerate(self.attention):
             x = attention(x, ws[:, 2 + i])
         for cross in self.cross:

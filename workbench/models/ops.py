@@ -90,8 +90,9 @@ def gram(bank: Tensor) -> Tensor:
 
     bank [K, O, I, k, k] -> [K (K + 1) / 2, O, I]: G[n, m, o, i] = sum_k K_n[o, i, k] K_m[o, i, k].
     """
-    pairs = combinations_with_replacement(range(bank.shape[0]), 2)
-    return torch.stack([(bank[n] * bank[m]).sum((2, 3)) for n, m in pairs])
+    # unbind, not bank[n]: the gradient of an index is a whole bank of zeros with one kernel filled in
+    pairs = combinations_with_replacement(bank.unbind(), 2)
+    return torch.stack([(kernel * other).sum((2, 3)) for kernel, other in pairs])
 
 
 def demodulation(products: Tensor, style: Tensor, selection: Tensor | None) -> Tensor:
@@ -255,21 +256,23 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def downsample(x: Tensor) -> Tensor:
-    """Half the size through [1, 3, 3, 1]: [N, C, H, W] -> [N, C, H/2, W/2].
+def downsample(x: Tensor, gain: float = 1.0) -> Tensor:
+    """Half the size through [1, 3, 3, 1], times gain: [N, C, H, W] -> [N, C, H/2, W/2].
 
     It is a quarter of `upsample`'s transpose, border included (the transpose of a repeated border is a
     repeated border), so a constant stays a constant. On CPU it is computed as that, which keeps both
     derivatives cheap: the gradient is an upsampling, where a depthwise convolution's second derivative runs
     channel by channel, seven times slower. On CUDA the transpose adds in no fixed order, so there the filter
-    is spelt out: [1, 3, 3, 1] = [1, 2, 1] * [1, 1], a depthwise 3 x 3 blur, then the mean of 2 x 2.
+    is spelt out: [1, 3, 3, 1] = [1, 2, 1] * [1, 1], a depthwise 3 x 3 blur, then the mean of 2 x 2. A gain of
+    4 saves a pass over the features: a caller whose convolution follows folds the quarter into its weights.
     """
     n, c, h, w = x.shape
     if x.device.type == "cpu":
         size = [n, c, h // 2, w // 2]
-        return torch.ops.aten.upsample_bilinear2d_backward(x, [h, w], size, False, None, None) / 4
+        y = torch.ops.aten.upsample_bilinear2d_backward(x, [h, w], size, False, None, None)
+        return y if gain == 4 else y * (gain / 4)
     tap = x.new_tensor([0.25, 0.5, 0.25])
-    kernel = (tap[:, None] * tap).expand(c, 1, 3, 3)
+    kernel = (gain * tap[:, None] * tap).expand(c, 1, 3, 3)
     return F.avg_pool2d(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=c), 2)
 
 

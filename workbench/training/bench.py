@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,14 +115,15 @@ def step(
         if machine.device.startswith("cuda"):
             torch.cuda.synchronize()
 
-    for at in range(3):  # weights in their layouts, allocator warm
-        run(at)
-    seconds = []
-    for at in range(config.r1_every):
-        begun = time.perf_counter()
-        run(at)
-        seconds.append(time.perf_counter() - begun)
-    rows, share = profile_steps(run, config.r1_every) if profiled else ([], None)
+    with hardware.kept_memory():  # as `train` does
+        for at in range(3):  # weights in their layouts, allocator warm
+            run(at)
+        seconds = []
+        for at in range(config.r1_every):
+            begun = time.perf_counter()
+            run(at)
+            seconds.append(time.perf_counter() - begun)
+        rows, share = profile_steps(run, config.r1_every) if profiled else ([], None)
     return StepSpeed(
         preset=name, device=machine.device, precision=precision, batch_size=batch_size, steps=len(seconds),
         images_per_s=batch_size * len(seconds) / sum(seconds),
@@ -135,18 +137,18 @@ def profile_steps(run, count: int) -> tuple[list[tuple[str, float, int]], float]
     step), and the share of convolution and matrix kernels in all self time.
     """
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
-    with profile(activities=activities) as trace:
-        for at in range(count):
+    cpu, cuda, calls = Counter(), Counter(), Counter()
+    for at in range(count):
+        # a profile for each step: what the profiler keeps of one breaks up the freed memory, and later steps
+        # would take fresh pages for every large map (half as much time again for what is no arithmetic)
+        with profile(activities=activities) as trace:
             run(at)
-    events = trace.key_averages()
-    on_cuda = any(event.self_device_time_total for event in events)
-    times = {
-        event.key: event.self_device_time_total if on_cuda else event.self_cpu_time_total for event in events
-    }
+        for event in trace.key_averages():
+            cpu[event.key] += event.self_cpu_time_total
+            cuda[event.key] += event.self_device_time_total
+            calls[event.key] += event.count
+        del trace
+    times = cuda if any(cuda.values()) else cpu
     total = sum(times.values())
-    calls = {event.key: event.count for event in events}
-    rows = [
-        (key, t / total, round(calls[key] / count))
-        for key, t in sorted(times.items(), key=lambda item: -item[1])[:SHOWN]
-    ]
+    rows = [(key, t / total, round(calls[key] / count)) for key, t in times.most_common(SHOWN)]
     return rows, sum(t for key, t in times.items() if any(part in key for part in KERNELS)) / total

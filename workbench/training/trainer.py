@@ -77,7 +77,8 @@ def train(
     chosen = str(accelerator.device) if accelerator.num_processes > 1 else device
     machine = hardware.probe(chosen)
     say: Callable[[str], None] = tqdm.write if progress and main else (lambda text: None)
-    with runs.held(out) if main else contextlib.nullcontext(), own_randomness(), signals() as stop:
+    held = runs.held(out) if main else contextlib.nullcontext()
+    with held, own_randomness(), hardware.kept_memory(), signals() as stop:
         setup = prepare(
             config,
             preset,
