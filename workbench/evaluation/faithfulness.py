@@ -24,11 +24,13 @@ from workbench.evaluation.reference import (
     SPREAD_SEED,
     Progress,
     check_request,
+    joined,
     load_reference,
     quantised,
     render_spread,
     spread,
     spread_factors,
+    view,
 )
 
 Generate = Callable[[list[str], list[int]], Tensor]  # prompts, seeds -> pictures [N, 3, S, S] in [-1, 1]
@@ -81,24 +83,27 @@ def _generated_spread(
     return total / prompts
 
 
-def _judged(
-    generate: Generate, judge: Judge, n: int, seed: int, batch_size: int, progress: Progress | None
-) -> tuple[Tensor, Tensor, Tensor, int]:
-    """What the judge sees in n pictures: (right [n, 4] bool, mid [n, F], last [n, F'], side in pixels)."""
+def generated_view(
+    generate: Generate,
+    judge: Judge,
+    *,
+    n: int,
+    seed: int,
+    batch_size: int = 50,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Tensor], int]:
+    """`view` of n pictures of prompts that name all four factors, and their side in pixels."""
     prompts, truth = draw_prompts(n, seed)
     first = (PROMPT_SEED + seed) * 100_000
-    right, mid, last, resolution = [], [], [], 0
+    parts, resolution = [], 0
     for i in range(0, n, batch_size):
         chunk = slice(i, min(n, i + batch_size))
         images = _pictures(generate, prompts[chunk], list(range(first + chunk.start, first + chunk.stop)))
         resolution = images.shape[-1]
-        seen = judge.measure(images)
-        right.append(torch.stack([seen.classes[k] == truth[k][chunk] for k in FACTOR_CLASSES], dim=1))
-        mid.append(seen.mid)
-        last.append(seen.last)
+        parts.append(view(judge.measure(images), images, {k: ids[chunk] for k, ids in truth.items()}))
         if progress is not None:
             progress(chunk.stop, n, "generating and judging")
-    return torch.cat(right), torch.cat(mid), torch.cat(last), resolution
+    return joined(parts), resolution
 
 
 def evaluate(
@@ -112,8 +117,11 @@ def evaluate(
     batch_size: int = 50,
     diversity_prompts: int = 48,
     diversity_samples: int = 8,
+    seen: tuple[dict[str, Tensor], int] | None = None,
 ) -> dict:
     """Measure a picture source on n prompts that name all four factors, with unseen factors and seeds.
+
+    seen: what `generated_view` gave for the same n and seed, where a caller measures more on it.
 
     Returns
     -------
@@ -133,7 +141,10 @@ def evaluate(
             f"Diversity over {diversity_prompts} prompts of {diversity_samples} z: expected at least 1 and 2."
         )
     start = time.perf_counter()
-    hits, mid, last, resolution = _judged(generate, judge, n, seed, batch_size, progress)
+    own_view, resolution = seen or generated_view(
+        generate, judge, n=n, seed=seed, batch_size=batch_size, progress=progress
+    )
+    hits = own_view["right"]
     own = _generated_spread(
         generate, prompts=diversity_prompts, samples=diversity_samples, seed=seed, progress=progress
     )
@@ -146,7 +157,7 @@ def evaluate(
         cache=cache,
         progress=progress,
     )
-    distance = frechet(ref.mean, ref.cov, *mean_and_covariance(mid))
+    distance = frechet(ref.mean, ref.cov, *mean_and_covariance(own_view["mid"]))
     return {
         "n": n,
         **{k: hits[:, i].double().mean().item() for i, k in enumerate(FACTOR_CLASSES)},
@@ -155,7 +166,7 @@ def evaluate(
         "floor": ref.floor,
         "diversity": own / worlds,
         "ratio": distance / ref.floor,
-        "frechet_last": frechet(ref.mean_last, ref.cov_last, *mean_and_covariance(last)),
+        "frechet_last": frechet(ref.mean_last, ref.cov_last, *mean_and_covariance(own_view["last"])),
         "floor_last": ref.floor_last,
         "feature_dim": judge.feature_dim,
         "judge": judge.version,

@@ -20,7 +20,8 @@ from torch import Tensor
 from workbench.datasets.world import COATS, LIGHTS, POSES, SCENES, Factors, draw_factors, render
 from workbench.errors import WorkbenchError
 from workbench.evaluation.distances import frechet, mean_and_covariance
-from workbench.evaluation.features import FACTOR_CLASSES, JUDGE_FOLDER, Judge, class_ids
+from workbench.evaluation.features import FACTOR_CLASSES, JUDGE_FOLDER, Judge, Measured, class_ids
+from workbench.evaluation.variety import geometry, thumbnails
 from workbench.images import write_whole
 
 Progress = Callable[[int, int, str], None]  # done, total, what is being done
@@ -124,41 +125,60 @@ def _keep(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
         warnings.warn(f"{path} could not be kept ({why}); it is made again next time.", stacklevel=2)
 
 
-def _features(
+def view(seen: Measured, images: Tensor, truth: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is kept of pictures [N, 3, S, S] and the judge's pass over them, for every measure that follows.
+
+    mid [N, F] and last [N, C]: features; right [N, 4] bool: factors named as in truth; geometry [N, 5];
+    thumbnails [N, D]. All but `right` in fp32.
+    """
+    return {
+        "mid": seen.mid.float(),
+        "last": seen.last.float(),
+        "right": torch.stack([seen.classes[k] == truth[k] for k in FACTOR_CLASSES], dim=1),
+        "geometry": geometry(seen.regression).float(),
+        "thumbnails": thumbnails(images),
+    }
+
+
+def joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Views one after the other, as one."""
+    return {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
+
+
+def render_view(
     judge: Judge,
-    version: str,
-    now: Tensor,
+    *,
     n: int,
     world_seed: int,
     resolution: int,
-    cache: Path | None,
-    progress: Progress | None,
+    cache: Path | None = CACHE,
+    progress: Progress | None = None,
+    now: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The judge's view of renders 0..n-1 of world_seed: mid [n, F], last [n, C] fp32, right [n, 4] bool."""
-    path = (
-        None if cache is None else Path(cache) / f"{version}-renders-{world_seed}-{resolution}px.safetensors"
-    )
+    """`view` of renders 0..n-1 of world_seed, kept on disk. now: `fingerprint()`, where known."""
+    now = fingerprint() if now is None else now
+    name = f"{judge.version}-renders-{world_seed}-{resolution}px.safetensors"
+    path = None if cache is None else Path(cache) / name
     kept = None if path is None else _read(path, now)
-    parts = [] if kept is None else [{k: v for k, v in kept[0].items() if k != "fingerprint"}]
-    have = 0 if kept is None else len(kept[0]["mid"])
+    parts = []
+    if kept is not None and "geometry" in kept[0]:  # files of an earlier version hold less
+        parts = [{k: v for k, v in kept[0].items() if k != "fingerprint"}]
+    have = len(parts[0]["mid"]) if parts else 0
     while have < n:
         factors = [draw_factors(world_seed, i) for i in range(have, min(n, have + _CHUNK))]
-        seen = judge.measure(render_set(factors, resolution))
-        truth = class_ids(factors)
-        right = torch.stack([seen.classes[k] == truth[k] for k in FACTOR_CLASSES], dim=1)
-        parts.append({"mid": seen.mid.float(), "last": seen.last.float(), "right": right})
+        images = render_set(factors, resolution)
+        parts.append(view(judge.measure(images), images, class_ids(factors)))
         have += len(factors)
         if path is not None and (have >= n or have % 500 == 0):  # an interruption loses seconds, not minutes
-            parts = [{k: torch.cat([p[k] for p in parts]) for k in parts[0]}]
-            _keep(path, {**parts[0], "fingerprint": now}, {"judge": version, "seed": world_seed})
+            parts = [joined(parts)]
+            _keep(path, {**parts[0], "fingerprint": now}, {"judge": judge.version, "seed": world_seed})
         if progress is not None:
             progress(have, n, "rendering held-out pictures")
-    return {k: torch.cat([p[k] for p in parts])[:n] for k in parts[0]}
+    return {k: v[:n] for k, v in joined(parts).items()}
 
 
 def _compute(
     judge: Judge,
-    version: str,
     now: Tensor,
     n: int,
     seed: int,
@@ -166,8 +186,9 @@ def _compute(
     cache: Path | None,
     progress: Progress | None,
 ) -> Reference:
-    real = _features(judge, version, now, n, REFERENCE_SEED + seed, resolution, cache, progress)
-    other = _features(judge, version, now, n, FLOOR_SEED + seed, resolution, cache, progress)
+    settings = {"n": n, "resolution": resolution, "cache": cache, "progress": progress, "now": now}
+    real = render_view(judge, world_seed=REFERENCE_SEED + seed, **settings)
+    other = render_view(judge, world_seed=FLOOR_SEED + seed, **settings)
     # Through fp32 whether or not it was read from a file, so that both ways give the same figure.
     mean, cov, mean_last, cov_last = (
         t.float().double() for key in ("mid", "last") for t in mean_and_covariance(real[key])
@@ -208,15 +229,15 @@ def load_reference(
     """
     check_request(n, seed)
     resolution = min(resolution, judge.config.resolution)
-    now, version = fingerprint(), judge.version
+    now = fingerprint()
     kept = None if shipped is None else _read(_shipped_path(Path(shipped), n, seed, resolution), now)
-    if kept is not None and kept[1].get("judge") == version:
+    if kept is not None and kept[1].get("judge") == judge.version:
         tensors, facts = kept
         values = {k: tensors[k].double() for k in ("mean", "cov", "mean_last", "cov_last")}
         return Reference(
             n=n, **values, floor=facts["floor"], floor_last=facts["floor_last"], accuracy=facts["accuracy"]
         )
-    return _compute(judge, version, now, n, seed, resolution, cache, progress)
+    return _compute(judge, now, n, seed, resolution, cache, progress)
 
 
 def save_reference(
