@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.datasets.checks import check_folder, difference_hash
-from workbench.datasets.folder import write_world
+from workbench.datasets.checks import check_folder, difference_hash, need_of
+from workbench.datasets.world_folder import write_world
 from workbench.errors import WorkbenchError
 
 
@@ -23,7 +23,7 @@ def own_folder(path: Path, pictures: dict[str, Image.Image], texts: dict[str, st
     rows = []
     for name, picture in pictures.items():
         picture.save(path / name)
-        rows.append({"file_name": name, "text": (texts or {}).get(name, f"picture {name}")})
+        rows.append({"file_name": name, "text": (texts or {}).get(name, f"picture {Path(name).stem}")})
     (path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -39,7 +39,7 @@ def finding(report, words: str):
 def test_a_sound_set_has_nothing_to_mend(tmp_path):
     path = own_folder(tmp_path / "own", {f"{k}.png": noise(k) for k in range(500)})
     report = check_folder(path)
-    assert report.ok and report.findings == () and report.text().endswith("nothing to mend")
+    assert report.ok and report.findings == () and report.verdict == "Fit for training: nothing to mend."
     assert (report.count, report.captions) == (500, 500)
     assert report.sizes == {(64, 64): 500} and report.modes == {"RGB": 500}
 
@@ -64,7 +64,7 @@ def test_broken_missing_and_nameless_files_are_listed(tmp_path):
     assert finding(report, "missing pictures: 1").names == ("2.png",)
     assert finding(report, "without a line in the metadata: 1").names == ("stray.jpg",)
     assert [each.level for each in report.findings] == sorted(
-        (e.level for e in report.findings), reverse=True
+        (each.level for each in report.findings), key=("problem", "warning", "note").index
     )
 
 
@@ -132,3 +132,45 @@ def test_what_cannot_be_checked_at_all_is_refused(tmp_path):
     (tmp_path / "empty/metadata.jsonl").write_text("")
     report = check_folder(tmp_path / "empty")
     assert not report.ok and report.count == 0 and "from nothing: 0" in report.text()
+
+
+def test_pictures_without_metadata_are_looked_at_all_the_same(tmp_path):
+    path = own_folder(tmp_path / "own", {f"{k}.png": noise(k) for k in range(3)})
+    (path / "metadata.jsonl").unlink()
+    report = check_folder(path)
+    assert not report.ok and report.count == 3 and report.sizes == {(64, 64): 3}
+    assert "workbench dataset folder" in finding(report, "no picture has a caption").suggestion
+    (path / "dataset.json").write_text("{}")
+    assert "it goes on where it was" in finding(check_folder(path), "no picture has a caption").suggestion
+
+
+def test_a_preset_says_how_many_and_how_large(tmp_path):
+    path = own_folder(
+        tmp_path / "own", {f"{k}.png": noise(k) for k in range(30)} | {"small.png": noise(99, 40, 40)}
+    )
+    report = check_folder(path, need=need_of("shepherd-32"))
+    assert finding(report, "few pictures for shepherd-32: 31").level == "problem"
+    assert not [each for each in report.findings if each.kind == "small"]
+    assert finding(check_folder(path, need=need_of("seed-128")), "below 128 px")
+
+
+def test_the_verdict_is_one_sentence_for_each_outcome(tmp_path):
+    path = own_folder(tmp_path / "own", {f"{k}.png": noise(k) for k in range(12)})
+    assert check_folder(path).verdict == "Fit for training: no problem and no warning, 1 note."
+    (path / "11.png").write_bytes((path / "10.png").read_bytes())
+    assert check_folder(path).verdict == "Fit for training with care: 1 warning, 1 note."
+    (path / "3.png").unlink()
+    assert (
+        check_folder(path).verdict == "Not fit for training yet: 1 problem; begin with “missing pictures: 1”."
+    )
+    assert check_folder(path).text().splitlines()[-1] == check_folder(path).verdict
+
+
+def test_a_check_tells_progress_and_can_be_stopped(tmp_path):
+    path = own_folder(tmp_path / "own", {f"{k}.png": noise(k, 8, 8) for k in range(300)})
+    told = []
+    check_folder(path, progress=lambda *seen: told.append(seen))
+    assert told == [(0, 300), (256, 300), (300, 300)]
+    looks = iter([False, True])
+    with pytest.raises(WorkbenchError, match=r"stopped after 256 of 300 pictures\. Nothing was changed"):
+        check_folder(path, stop=lambda: next(looks))

@@ -1,31 +1,20 @@
-"""Pictures in memory, pairs that share a true caption, and captions that are certainly false."""
+"""Batches: pairs that share a true caption, captions that are certainly false, and each picture by itself."""
 
-import json
-import os
-import time
 from collections import Counter
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from workbench.datasets import captions
-from workbench.datasets.folder import write_world
-from workbench.datasets.loading import PairedBatches, PictureTable
-from workbench.datasets.pairing import derangement, group_ids, known_factors, lonely_partners
+from workbench.datasets.loading import Batches, PairedBatches, PictureTable, batches
+from workbench.datasets.pairing import derangement, group_ids, lonely_partners
+from workbench.datasets.world_folder import write_world
 from workbench.errors import WorkbenchError
 
 SIDE = 16
 FACTORS = captions.FACTOR_NAMES
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_world(
-        tmp_path_factory.mktemp("world") / "set", count=24, seed=2, resolution=SIDE, workers=1, progress=False
-    )
 
 
 def factor_table(sizes: list[int], *, partial: bool = False) -> PictureTable:
@@ -55,131 +44,6 @@ def text_table(texts: list[str]) -> PictureTable:
     groups = group_ids(texts, known)
     partners = lonely_partners(texts, known, groups, [str(row) for row in range(len(texts))])
     return PictureTable(torch.zeros(len(texts), 3, 4, 4, dtype=torch.uint8), texts, groups, partners, known)
-
-
-def own_folder(path: Path, pictures: dict[str, Image.Image]) -> Path:
-    path.mkdir()
-    lines = []
-    for name, picture in pictures.items():
-        picture.save(path / name, exif=picture.getexif())
-        lines.append(json.dumps({"file_name": name, "text": f"picture {name}"}))
-    (path / "metadata.jsonl").write_text("\n".join(lines))
-    return path
-
-
-# ---------------------------------------------------------------- the table
-
-
-def test_folder_and_world_give_the_same_table(folder):
-    read = PictureTable.from_folder(folder, SIDE, cache=False)
-    drawn = PictureTable.from_world(2, 24, SIDE)
-    assert read.images.shape == (24, 3, SIDE, SIDE) and read.images.dtype == torch.uint8
-    assert torch.equal(read.images, drawn.images)
-    assert read.texts == drawn.texts and read.known == drawn.known
-    assert torch.equal(read.groups, drawn.groups) and torch.equal(read.partners, drawn.partners)
-
-
-def test_a_group_shares_four_factors_or_else_the_caption():
-    known = [
-        known_factors({"coat": "red", "pose": "lying", "scene": "park", "light": light}) for light in "dnd"
-    ]
-    assert group_ids(["x", "y", "z"], known).tolist() == [0, 1, 0]
-    assert known_factors({"coat": "red", "pose": "lying"}) == {}  # not all four: the caption decides
-    assert group_ids(["x", "y", "x"], [{}, {}, {}]).tolist() == [0, 1, 0]
-
-
-def test_other_sizes_are_scaled_smoothly_and_cut_to_the_centre(tmp_path):
-    # Left third red, middle green, right blue: the centre square of a 3:1 picture is the green.
-    stripes = np.zeros((40, 120, 3), dtype=np.uint8)
-    for third in range(3):
-        stripes[:, 40 * third : 40 * third + 40, third] = 255
-    # One-pixel checks have no detail left at 8 px: antialiased they are grey, subsampled black or white.
-    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    deep = Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16))
-    turned = Image.new("RGB", (8, 16), "black")
-    turned.paste("white", (0, 0, 8, 8))
-    turned.getexif()[0x0112] = 6  # the camera lay on its side
-    pictures = {
-        "stripes.png": Image.fromarray(stripes),
-        "checks.png": Image.fromarray(checks),
-        "clear.png": clear,
-        "deep.png": deep,
-        "turned.png": turned,
-    }
-    path = own_folder(tmp_path / "own", pictures)
-    images = PictureTable.from_folder(path, 8, cache=False).images
-    assert images.shape == (5, 3, 8, 8)
-    assert (images[0, 1, :, 1:-1] > 200).all() and (images[0, [0, 2]][:, :, 1:-1] < 60).all()
-    assert (images[1].float() - 127.5).abs().max() < 4
-    assert (images[2] == 255).all()  # transparent on white
-    assert (images[3] == 100).all()  # 16 bit as 8
-    assert (images[4, :, :, :4] == 0).all() and (images[4, :, :, 4:] == 255).all()  # upright: top is right
-
-
-def test_a_broken_picture_is_named(tmp_path):
-    path = own_folder(tmp_path / "own", {name: Image.new("RGB", (8, 8)) for name in ("a.png", "b.png")})
-    (path / "b.png").write_bytes((path / "b.png").read_bytes()[:40])
-    with pytest.raises(WorkbenchError, match=r"b\.png is broken"):
-        PictureTable.from_folder(path, 8)
-    assert not list(path.glob("cache-*"))
-
-
-def test_what_cannot_fit_into_memory_is_refused(folder):
-    with pytest.raises(WorkbenchError, match="GiB of memory"):
-        PictureTable.from_world(0, 10_000_000, 4096)
-    with pytest.raises(WorkbenchError, match="resolution is 0"):
-        PictureTable.from_folder(folder, 0)
-
-
-# ---------------------------------------------------------------- the cache
-
-
-def test_the_cache_is_read_and_left_when_anything_changed(tmp_path):
-    path = own_folder(tmp_path / "own", {})
-    for name, colour in (("a.bmp", "red"), ("b.bmp", "blue")):
-        Image.new("RGB", (8, 8), colour).save(path / name)
-    lines = ['{"file_name": "a.bmp", "text": "x"}', '{"file_name": "b.bmp", "text": "y"}']
-    (path / "metadata.jsonl").write_text("\n".join(lines))
-    first = PictureTable.from_folder(path, 8)
-    cache = path / "cache-8.safetensors"
-    made = cache.stat().st_mtime_ns
-    again = PictureTable.from_folder(path, 8)
-    assert torch.equal(again.images, first.images) and cache.stat().st_mtime_ns == made
-    # Rows in another order: the pictures follow.
-    (path / "metadata.jsonl").write_text("\n".join(lines[::-1]))
-    assert torch.equal(PictureTable.from_folder(path, 8).images, first.images.flip(0))
-    # An edited picture of the same size in bytes.
-    before = (path / "a.bmp").stat().st_size
-    Image.new("RGB", (8, 8), "lime").save(path / "a.bmp")
-    assert (path / "a.bmp").stat().st_size == before
-    os.utime(path / "a.bmp", ns=(made + 10**9, made + 10**9))
-    assert PictureTable.from_folder(path, 8).images[1, :, 0, 0].tolist() == [0, 255, 0]
-    # Another resolution has its own; a damaged one is made again, with a word.
-    assert PictureTable.from_folder(path, 4).images.shape == (2, 3, 4, 4)
-    cache.write_bytes(cache.read_bytes()[:50])
-    with pytest.warns(UserWarning, match="made again"):
-        assert len(PictureTable.from_folder(path, 8)) == 2
-    assert not list(path.glob("*.tmp-*"))
-
-
-def test_a_folder_that_takes_no_cache_is_read_all_the_same(tmp_path):
-    path = own_folder(tmp_path / "own", {name: Image.new("RGB", (8, 8)) for name in ("a.png", "b.png")})
-    (path / "cache-8.safetensors").mkdir()  # in the way, as a read-only disk would be
-    with pytest.warns(UserWarning, match="could not be written"):
-        assert len(PictureTable.from_folder(path, 8)) == 2
-
-
-def test_a_cached_set_opens_at_once(tmp_path):
-    # 5,000 rows of one picture: what counts on the second reading is rows and stats, not decoding.
-    path = own_folder(tmp_path / "own", {})
-    Image.new("RGB", (8, 8)).save(path / "a.png")
-    lines = [json.dumps({"file_name": "a.png", "text": f"dog {row % 100}"}) for row in range(5000)]
-    (path / "metadata.jsonl").write_text("\n".join(lines))
-    PictureTable.from_folder(path, 8)
-    start = time.perf_counter()
-    assert len(PictureTable.from_folder(path, 8)) == 5000
-    assert time.perf_counter() - start < 2
 
 
 # ---------------------------------------------------------------- pairs
@@ -370,3 +234,73 @@ def test_a_derangement_is_a_permutation_where_one_exists():
         )
     # Two rows want the one column: both get it; a row that allows none gets -1.
     assert derangement(np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]], dtype=bool), generator) == [2, 2, -1]
+
+
+# ---------------------------------------------------------------- each picture by itself
+
+
+def test_each_picture_comes_once_an_epoch_in_another_order():
+    shuffled = Batches(factor_table([5, 4, 2, 3, 6]), 7, seed=3)
+    rows = torch.cat([shuffled.batch_at(step)[2] for step in range(60)])  # 21 epochs of 20, across their ends
+    orders = {tuple(rows[at : at + 20].tolist()) for at in range(0, 420, 20)}
+    assert len(orders) == 21 and all(sorted(order) == list(range(20)) for order in orders)
+
+
+def test_a_plain_batch_is_a_function_of_seed_and_step():
+    table = factor_table([5, 4, 2])
+    wanted = list(islice(batches(table, 4, 3, seed=5, flip=True), 30))
+    assert wanted[0][0].shape == (3, 3, 4, 4) and wanted[0][0].is_contiguous(
+        memory_format=torch.channels_last
+    )
+    for start in (29, 0, 17):
+        images, texts, rows = next(batches(table, 4, 3, seed=5, flip=True, start=start))
+        assert torch.equal(images, wanted[start][0]) and torch.equal(rows, wanted[start][2])
+        assert texts == wanted[start][1] == [table.texts[row] for row in rows.tolist()]
+    # Pictures hold their row number, in [-1, 1].
+    assert torch.equal(images, (rows.float() / 127.5 - 1)[:, None, None, None].expand(3, 3, 4, 4))
+    other = torch.cat([rows for _, _, rows in islice(batches(table, 4, 3, seed=6), 30)])
+    assert not torch.equal(other, torch.cat([rows for _, _, rows in wanted]))
+
+
+def test_batches_from_a_folder(tmp_path):
+    path = write_world(tmp_path / "set", count=6, seed=2, resolution=SIDE, workers=1, progress=False)
+    table = PictureTable.from_world(2, 6, SIDE)
+    images, texts, rows = next(batches(path, SIDE, 6))
+    assert sorted(rows.tolist()) == list(range(6)) and texts == [table.texts[row] for row in rows.tolist()]
+    assert torch.equal(((images + 1) * 127.5).round().to(torch.uint8), table.images[rows])
+
+
+def sided_table() -> PictureTable:
+    """Ramps that show whether they were mirrored; rows 0, 2, 4 … name a side."""
+    texts = [f"a dog {('on the left', 'in the park')[row % 2]} {row // 4}" for row in range(40)]
+    ramp = torch.arange(4, dtype=torch.uint8).expand(40, 3, 4, 4).contiguous()
+    table = text_table(texts)
+    return PictureTable(ramp, texts, table.groups, table.partners, table.known)
+
+
+def test_no_picture_is_mirrored_whose_caption_names_a_side():
+    table, turned = sided_table(), Counter()
+    for images, texts, _ in islice(batches(table, 4, 8, flip=True), 100):
+        for image, text in zip(images, texts, strict=True):
+            turned["left" in text, bool(image[0, 0, 0] > image[0, 0, 3])] += 1
+    assert turned[True, True] == 0 and turned[True, False] > 300
+    assert 0.4 < turned[False, True] / (turned[False, True] + turned[False, False]) < 0.6
+
+
+def test_no_pair_is_mirrored_under_a_caption_that_names_a_side():
+    table, turned = sided_table(), Counter()
+    pairs = PairedBatches(table, 8, seed=1)
+    for step in range(100):
+        batch = pairs.batch_at(step)
+        for at in range(8):
+            shown = "left" in batch.captions[at] or "left" in table.texts[int(batch.rows[at])]
+            turned[shown, bool(batch.images[at, 0, 0, 0] > batch.images[at, 0, 0, 3])] += 1
+    assert turned[True, True] == 0 and turned[False, True] > 100
+
+
+def test_senseless_plain_batches_are_refused():
+    for size in (0, -1, 2.0, True):
+        with pytest.raises(WorkbenchError, match="batch_size is"):
+            Batches(factor_table([2]), size, seed=0)
+    with pytest.raises(WorkbenchError, match="step is -1"):
+        next(batches(factor_table([2]), 4, 2, start=-1))

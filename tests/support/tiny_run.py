@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.datasets.folder import write_world
+from workbench.datasets.world_folder import write_world
 from workbench.models.discriminator import DiscriminatorConfig
 from workbench.models.generator import GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
@@ -103,7 +103,9 @@ def start_process(inputs: tuple[Path, Path], out: Path, said: Path | None = None
     """`run_tiny` in a process of its own, one thread; what it prints goes into the file `said`."""
     context = mp.get_context("forkserver")
     # Loaded once for all of them: a start then takes moments.
-    context.set_forkserver_preload(["accelerate", "workbench.training.trainer", "workbench.datasets.folder"])
+    context.set_forkserver_preload(
+        ["accelerate", "workbench.training.trainer", "workbench.datasets.world_folder"]
+    )
     process = context.Process(target=_run_alone, args=(inputs, out, said))
     process.start()
     return process

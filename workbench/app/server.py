@@ -15,6 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by gradio when it is im
 import gradio as gr
 
 from workbench.app.create import create_tab
+from workbench.app.dataset import dataset_tab
 from workbench.app.jobs import Facts, Studio, in_words
 from workbench.app.learn import learn_tab
 from workbench.app.runs import Shelf
@@ -46,6 +47,8 @@ def build(model_folder: str | Path | None = None, run_folder: str | Path | None 
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Create", id="create"):
                 create_tab(studio)
+            with gr.Tab("Dataset", id="dataset") as tab:
+                dataset_tab(Path("runs"), tab)
             with gr.Tab("Training", id="training") as tab:
                 training_tab(shelf, tab)
             with gr.Tab("Learn", id="learn") as tab:

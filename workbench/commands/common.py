@@ -38,6 +38,11 @@ def say_progress(done: int, total: int, what: str) -> None:
     print(f"\r{what}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
+def say(text: str) -> None:
+    """A sentence for the person at the terminal, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 

@@ -76,7 +76,7 @@ def train(
     """Train a GAN on a data set folder into a run folder. Ctrl-C saves; the same line goes on.
 
     Args:
-        data: Data set folder with metadata.jsonl.
+        data: Data set folder with metadata.jsonl, or a folder of .tar shards.
         out: Run folder: config, history, sample grids, checkpoints.
         preset: Sizes and schedule: shepherd-32, shepherd-64, …
         images: Real images to show D in all; the preset's number when left out.
@@ -154,6 +154,42 @@ def ablate(
     if critics := ablation.export_critics(out, out / "critics", clip=find_model(clip), images=images):
         print(f"The last row's D and heads, for the lessons: {critics}")
     return 0 if len(table) == len(ablation.CHAIN) else STOPPED
+
+
+@app.command(name="trials")
+def trials(
+    *,
+    plan: Path = Path("benchmarks/recipe.json"),
+    data: Path = Path("runs/world"),
+    out: Path = Path("runs/trials"),
+    only: list[str] | None = None,
+    report: File = None,
+    clip: str = CLIP,
+    judge: str = JUDGE,
+    device: Text = None,
+) -> int:
+    """Train recipes that differ in one thing each, and compare them. Ctrl-C saves; the same line goes on.
+
+    Args:
+        plan: JSON file that names the trials, with preset, images and what each changes.
+        data: Data set folder with metadata.jsonl.
+        out: Folder for the trials' runs; finished ones are not trained again.
+        only: Names of trials to train; all when left out.
+        report: Folder for recipe.json and recipe.md; the runs' folder when left out.
+        clip: CLIP folder whose towers read the captions and see the pictures.
+        judge: Folder of the judge that measures each trial.
+        device: cpu, cuda, cuda:0, mps; the best there is when left out.
+    """
+    from workbench.training.trials import read_plan, run_trials, write_report
+
+    chosen = read_plan(plan)
+    models = {"clip": find_model(clip), "judge": find_model(judge)}
+    rows = run_trials(chosen, data, out, only=only, device=device, **models)
+    if not rows:
+        print("No trial is finished yet.")
+        return STOPPED
+    print(write_report(rows, out if report is None else report))
+    return 0 if len(rows) == len(chosen.trials) else STOPPED
 
 
 @app.command(name="gif")

@@ -1,5 +1,6 @@
 """Subcommands that measure: models, speed, and the table of figures."""
 
+from pathlib import Path
 from typing import Literal
 
 from workbench.commands.common import (
@@ -7,6 +8,7 @@ from workbench.commands.common import (
     DEMO_MODEL,
     JUDGE,
     AsJson,
+    File,
     Text,
     app,
     bench,
@@ -47,6 +49,40 @@ def evaluate_faithfulness(
     generate = from_pipeline(pipeline, truncation=truncation)
     print_result(
         evaluate(generate, load_judge(find_model(judge)), n=n, seed=seed, progress=say_progress), as_json
+    )
+
+
+@evaluate.command(name="all")
+def evaluate_all(
+    *,
+    model: str = DEMO_MODEL,
+    n: int = 5000,
+    seed: int = 0,
+    data: File = None,
+    judge: str = JUDGE,
+    device: Text = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model of Shepherd World in every way: prompts, distance, variety, geometry, memory.
+
+    Args:
+        model: Model folder or Hugging Face name.
+        n: Number of prompts.
+        seed: Seed of prompts and noise.
+        data: The model's training set, to look for pictures learnt by heart; not looked for when left out.
+        judge: Folder of the judge.
+        device: cpu or cuda; cuda where there is one when left out.
+        as_json: Print one JSON object.
+    """
+    from workbench.evaluation.complete import evaluate_completely
+    from workbench.evaluation.faithfulness import from_pipeline
+    from workbench.evaluation.features import load_judge
+    from workbench.pipeline import Pipeline
+
+    generate = from_pipeline(Pipeline.from_pretrained(find_model(model), device=device))
+    seen = load_judge(find_model(judge))
+    print_result(
+        evaluate_completely(generate, seen, n=n, seed=seed, data=data, progress=say_progress), as_json
     )
 
 
@@ -130,6 +166,34 @@ def bench_world(*, resolution: int = 64, count: int = 96, as_json: AsJson = Fals
     from workbench.evaluation.speed import time_world
 
     print_result(time_world(resolution=resolution, count=count), as_json)
+
+
+@bench.command(name="loader")
+def bench_loader(
+    *,
+    data: Path,
+    resolution: int = 64,
+    batch_size: int = 32,
+    clip: str = CLIP,
+    device: Text = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast batches come from a data set, beside how fast the fastest preset takes them.
+
+    Args:
+        data: Data set folder, or a folder of .tar shards; decoded once into a temporary folder.
+        resolution: Side of a picture in pixels.
+        batch_size: Pictures a batch and a training step.
+        clip: CLIP folder or open_clip name, for the training step.
+        device: cpu, cuda, mps, for the training step; the best there is when left out.
+        as_json: Print one JSON object.
+    """
+    from workbench.training.bench_loader import loader
+
+    clip = find_model(clip)
+    print_result(
+        loader(data, clip=clip, resolution=resolution, batch_size=batch_size, device=device), as_json
+    )
 
 
 @bench.command(name="params")

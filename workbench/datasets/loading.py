@@ -1,106 +1,87 @@
-"""Pictures in memory and the batches of pairs that training takes from them.
+"""Batches of a data set: pairs for the GAN, or each picture by itself for everything else.
 
-Legend: N pictures of a table, B of a batch (even), K = B / 2 pairs, R pixels a side.
+Every batch is a function of (seed, step) alone: no state, no workers, nothing to save for an exact resume.
+
+Legend: N pictures of a table, B of a batch, K = B / 2 pairs, R pixels a side.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import psutil
 import torch
-from PIL import Image, ImageOps
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
-from workbench.datasets import captions, pairing, world
-from workbench.datasets.rows import METADATA_NAMES, Row, read_folder, read_picture
+from workbench.datasets import pairing
+from workbench.datasets.mirroring import sided
+from workbench.datasets.sources import open_table
+from workbench.datasets.table import PictureTable
 from workbench.errors import WorkbenchError
-from workbench.images import to_uint8
 from workbench.noise import check_seed, generator_for
 
-_CACHE_SCHEMA = 1
 # Streams of a seed's noise: an epoch's order, a step's flips and a step's mismatches never share one.
 _EPOCHS, _FLIPS, _MISMATCHES = 1 << 40, 2 << 40, 3 << 40
 
 
-@dataclass(frozen=True, eq=False)
-class PictureTable:
-    """All pictures of a data set, small enough for memory.
+def batches(
+    source: str | Path | PictureTable,
+    resolution: int,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    flip: bool = False,
+    cache: bool | Path = True,
+    progress: bool = False,
+) -> Iterator[tuple[Tensor, list[str], Tensor]]:
+    """Endless batches (images, captions, indices) of any data set, from step `start` on.
 
-    images: uint8 [N, 3, R, R], channels last in memory; texts: N captions; groups: [N] long (see `pairing`);
-    partners: [N] long, whom a picture alone in its group is paired with, else -1; known: the four factors
-    or {}.
+    images: [B, 3, R, R] float32 in [-1, 1], channels last; captions: B texts; indices: [B] long, rows of the
+    table. Each picture comes once an epoch, in an order of the seed and the epoch. source: what `open_table`
+    takes. flip: mirror each picture by chance, except where its caption says left or right. Raises
+    WorkbenchError as `open_table` does.
     """
+    table = (
+        source
+        if isinstance(source, PictureTable)
+        else open_table(source, resolution, cache=cache, progress=progress)
+    )
+    shuffled = Batches(table, batch_size, seed, flip=flip)
+    while True:
+        yield shuffled.batch_at(start)
+        start += 1
 
-    images: Tensor
-    texts: list[str]
-    groups: Tensor
-    partners: Tensor
-    known: list[dict[str, str]]
 
-    def __len__(self) -> int:
-        return len(self.texts)
+class Batches:
+    """Batches in which each picture comes once an epoch; a batch at the end of one reaches into the next."""
 
-    @classmethod
-    def from_folder(
-        cls, path: str | Path, resolution: int, *, cache: bool = True, progress: bool = False
-    ) -> PictureTable:
-        """The pictures of a data set folder, shorter side brought to `resolution` (antialiased), centre cut
-        out.
+    def __init__(self, table: PictureTable, batch_size: int, seed: int, *, flip: bool = False) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise WorkbenchError(f"batch_size is {batch_size!r}: expected a whole number of at least 1.")
+        self.table, self.batch_size, self.seed = table, batch_size, check_seed(seed)
+        self._mirror = _Mirror(table, seed) if flip else None
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.long))
 
-        cache: keep the decoded pictures as `cache-<resolution>.safetensors` in the folder and read them
-        from there the next time, as long as metadata, file sizes and file times are the same. Raises
-        WorkbenchError as `read_folder` does, and when the pictures do not fit into memory.
-        """
-        folder = Path(path)
-        rows = read_folder(folder, check_pictures=False)
-        _check_size(len(rows), resolution)
-        texts, known = [row.text for row in rows], [pairing.known_factors(row.factors) for row in rows]
-        groups = pairing.group_ids(texts, known)
-        file = folder / f"cache-{resolution}.safetensors"
-        key = _cache_key(folder, rows, resolution) if cache else ""
-        held = _read_cache(file, key, (len(rows), resolution)) if cache else None
-        if held is None:
-            pixels = _decode(folder, rows, resolution, progress)
-            held = {
-                "images": torch.from_numpy(pixels),
-                "partners": pairing.lonely_partners(texts, known, groups, [row.file_name for row in rows]),
-            }
-            if cache:
-                _write_cache(file, key, held)
-        return cls(held["images"].permute(0, 3, 1, 2), texts, groups, held["partners"], known)
+    def batch_at(self, step: int) -> tuple[Tensor, list[str], Tensor]:
+        """(images, captions, indices) of `step` (from 0 on), as `batches` gives them."""
+        check_step(step)
+        found, at, left = [], step * self.batch_size, self.batch_size
+        while left > 0:
+            epoch, place = divmod(at, len(self.table))
+            found.append(self._epoch(epoch)[place : place + left])
+            at, left = at + len(found[-1]), left - len(found[-1])
+        rows = torch.cat(found)
+        turned = self._mirror.drawn(step, rows, rows) if self._mirror else None
+        return pictures_of(self.table, rows, turned), [self.table.texts[row] for row in rows.tolist()], rows
 
-    @classmethod
-    def from_world(
-        cls, seed: int, count: int, resolution: int, *, batch: int = 16, progress: bool = False
-    ) -> PictureTable:
-        """Pictures 0 … count-1 of Shepherd World `seed`, drawn now: equal to `write_world` and
-        `from_folder`."""
-        check_seed(seed)
-        _check_size(count, resolution)
-        factors = [world.draw_factors(seed, index) for index in range(count)]
-        starts = tqdm(range(0, count, batch), desc="drawing", disable=not progress)
-        with torch.inference_mode():
-            pixels = np.concatenate(
-                [to_uint8(world.render(factors[at : at + batch], resolution)) for at in starts]
-            )
-        texts = [captions.caption(f, seed, index) for index, f in enumerate(factors)]
-        known = [{name: getattr(f, name) for name in captions.FACTOR_NAMES} for f in factors]
-        groups = pairing.group_ids(texts, known)
-        files = [str(index) for index in range(count)]
-        partners = pairing.lonely_partners(texts, known, groups, files)
-        return cls(torch.from_numpy(pixels).permute(0, 3, 1, 2), texts, groups, partners, known)
+    def _epoch(self, epoch: int) -> Tensor:
+        """[N] rows in the order of one epoch; the one used last is kept."""
+        if self._order[0] != epoch:
+            generator = generator_for(self.seed, _EPOCHS + epoch)
+            self._order = epoch, torch.randperm(len(self.table), generator=generator)
+        return self._order[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +124,8 @@ class PairedBatches:
             raise WorkbenchError(
                 f"The data set holds {len(table)} picture: expected 2 at least, to make a pair."
             )
-        self.table, self.batch_size, self.seed, self.flip = table, batch_size, check_seed(seed), flip
+        self.table, self.batch_size, self.seed = table, batch_size, check_seed(seed)
+        self._mirror = _Mirror(table, seed) if flip else None
         sizes = torch.bincount(table.groups)
         self._pairs_of_group = (sizes + 1) // 2
         self._sizes, self._starts = sizes, sizes.cumsum(0) - sizes
@@ -155,16 +137,11 @@ class PairedBatches:
 
     def batch_at(self, step: int) -> Batch:
         """The batch of `step` (from 0 on)."""
-        if step < 0:
-            raise WorkbenchError(f"step is {step}: expected 0 or more.")
+        check_step(step)
         rows = self._pairs_at(step * (self.batch_size // 2), self.batch_size // 2).flatten()
-        pixels = self.table.images.permute(0, 2, 3, 1)[rows]
-        if self.flip:
-            generator = generator_for(self.seed, _FLIPS + step)
-            turned = torch.rand(len(rows), generator=generator) < 0.5
-            pixels = torch.where(turned[:, None, None, None], pixels.flip(2), pixels)
-        images = pixels.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
         caption_rows = rows[0::2].repeat_interleave(2)
+        turned = self._mirror.drawn(step, rows, caption_rows) if self._mirror else None
+        images = pictures_of(self.table, rows, turned)
         texts = [self.table.texts[row] for row in caption_rows.tolist()]
         return Batch(images, texts, rows, caption_rows, step)
 
@@ -225,78 +202,29 @@ class PairedBatches:
         return pairs[when.argsort(stable=True)]
 
 
-# ---------------------------------------------------------------- decoding and its cache
+class _Mirror:
+    """Which pictures of a step are mirrored: each by chance, but none whose caption says left or right."""
+
+    def __init__(self, table: PictureTable, seed: int) -> None:
+        self.seed, self.kept = seed, sided(table.texts)
+
+    def drawn(self, step: int, rows: Tensor, caption_rows: Tensor) -> Tensor:
+        """[B] bool; neither the picture's own caption nor the one that it is shown under may name a side."""
+        turned = torch.rand(len(rows), generator=generator_for(self.seed, _FLIPS + step)) < 0.5
+        return turned & ~self.kept[rows] & ~self.kept[caption_rows]
 
 
-def _check_size(count: int, resolution: int) -> None:
-    for name, value, high in (("count", count, 10_000_000), ("resolution", resolution, 4096)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-            raise WorkbenchError(f"{name} is {value!r}: expected a whole number from 1 to {high}.")
-    needed, free = count * resolution**2 * 3, psutil.virtual_memory().available
-    if needed > 0.8 * free:
-        raise WorkbenchError(
-            f"{count} pictures of {resolution} px need {needed / 2**30:.1f} GiB of memory and "
-            f"{free / 2**30:.1f} GiB are free. Choose a smaller resolution or fewer pictures."
-        )
+def pictures_of(table: PictureTable, rows: Tensor, turned: Tensor | None = None) -> Tensor:
+    """Pictures `rows` [B] of the table as float32 [B, 3, R, R] in [-1, 1], channels last; turned: [B] bool,
+    which are mirrored."""
+    pixels = table.images.permute(0, 2, 3, 1).index_select(0, rows)
+    if turned is not None:
+        at = turned.nonzero().flatten()
+        pixels.index_copy_(0, at, pixels.index_select(0, at).flip(2))  # a mask would go pixel by pixel
+    return pixels.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
 
 
-def _decode(folder: Path, rows: Sequence[Row], resolution: int, progress: bool) -> np.ndarray:
-    """uint8 [N, R, R, 3]; decoding leaves Python's lock, so threads help."""
-    pixels = np.empty((len(rows), resolution, resolution, 3), dtype=np.uint8)
-
-    def one(at: int) -> None:
-        picture = read_picture(folder / rows[at].file_name)
-        if picture.size != (resolution, resolution):
-            picture = ImageOps.fit(picture, (resolution, resolution), Image.Resampling.BICUBIC)
-        pixels[at] = np.asarray(picture)
-
-    with ThreadPoolExecutor() as pool:
-        done = pool.map(one, range(len(rows)))
-        for _ in tqdm(done, total=len(rows), desc="reading", unit=" pictures", disable=not progress):
-            pass
-    return pixels
-
-
-def _cache_key(folder: Path, rows: Sequence[Row], resolution: int) -> str:
-    """A hash over all that the decoded pictures depend on. Times too: an edited picture can keep its size."""
-    metadata = next(folder / name for name in METADATA_NAMES if (folder / name).is_file())
-    stats = {row.file_name: os.stat(f"{folder}/{row.file_name}") for row in rows}
-    facts = [
-        _CACHE_SCHEMA,
-        resolution,
-        hashlib.sha256(metadata.read_bytes()).hexdigest(),
-        [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()],
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _read_cache(file: Path, key: str, shape: tuple[int, int]) -> dict[str, Tensor] | None:
-    """The cached tensors, or None when there is no cache or it is of other pictures."""
-    if not file.is_file():
-        return None
-    try:
-        with safe_open(file, framework="pt") as held:
-            if (held.metadata() or {}).get("key") != key:
-                return None
-            tensors = {name: held.get_tensor(name) for name in ("images", "partners")}
-    except (SafetensorError, OSError) as error:
-        # Damaged, and made again from the pictures: worth a word, not a stop.
-        warnings.warn(f"{file} cannot be read ({error}); it is made again.", stacklevel=3)
-        return None
-    count, side = shape
-    fits = tensors["images"].shape == (count, side, side, 3) and tensors["partners"].shape == (count,)
-    return tensors if fits else None
-
-
-def _write_cache(file: Path, key: str, tensors: dict[str, Tensor]) -> None:
-    beside = file.with_name(f"{file.name}.tmp-{os.getpid()}")
-    try:
-        save_file(tensors, beside, metadata={"key": key})
-        os.replace(beside, file)
-    except (OSError, SafetensorError) as error:
-        # A read-only or full disk costs the next start some seconds and nothing else.
-        warnings.warn(
-            f"{file} could not be written ({error}); pictures are decoded again next time.", stacklevel=3
-        )
-    finally:
-        beside.unlink(missing_ok=True)
+def check_step(step: int) -> None:
+    """WorkbenchError for a step below 0."""
+    if step < 0:
+        raise WorkbenchError(f"step is {step}: expected 0 or more.")

@@ -6,6 +6,7 @@ Anything that a person can have got wrong is refused by a WorkbenchError that na
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -14,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from workbench.datasets import decode
 from workbench.errors import WorkbenchError
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
@@ -68,17 +70,54 @@ def metadata_entries(folder: Path) -> list[tuple[str, dict]]:
         )
     if not folder.is_dir():
         raise WorkbenchError(f"{folder} is a file. Expected a folder with pictures and a metadata.jsonl.")
+    lines = metadata_lines(find_metadata(folder))
+    for line in lines:
+        if line.entry is None:
+            raise WorkbenchError(f"{line.where} {line.mistake}")
+    return [(line.where, line.entry) for line in lines]
+
+
+def find_metadata(folder: Path) -> Path:
+    """The metadata file of a folder; WorkbenchError, with the reason as far as it can be told, where none
+    is."""
     source = next((folder / name for name in METADATA_NAMES if (folder / name).is_file()), None)
     if source is None:
         raise WorkbenchError(_why_no_metadata(folder))
+    return source
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a metadata file. where: file and line; entry: its columns, None where it has none; mistake:
+    what is wrong with it and what to do, or ""."""
+
+    where: str
+    entry: dict | None
+    mistake: str = ""
+
+
+def metadata_lines(source: Path) -> list[Line]:
+    """Every line of a metadata file, mistakes included: nothing in the file stops the reading.
+
+    A file that is not UTF-8 gives a line of its own that says so, then what could be read all the same.
+    """
+    text, mistake = decode_text(source.read_bytes())
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = [Line(str(source), None, mistake)] if mistake else []
+    read = _csv_lines if source.suffix == ".csv" else _jsonl_lines
+    return lines + list(read(source, text))
+
+
+def decode_text(content: bytes) -> tuple[str, str]:
+    """(text, mistake) of a text file: UTF-8 with or without byte-order mark; UTF-16 with its mark is read and
+    named; other bytes are named and replaced."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace"), "is not UTF-8 text but UTF-16. Save it as UTF-8."
     try:
-        # utf-8-sig: spreadsheets put a byte-order mark in front.
-        text = source.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig"), ""  # spreadsheets put a byte-order mark in front
     except UnicodeDecodeError as error:
-        raise WorkbenchError(
-            f"{source} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from error
-    return list(_csv_entries(source, text) if source.suffix == ".csv" else _jsonl_entries(source, text))
+        mistake = f"is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+        return content.decode("utf-8-sig", errors="replace"), mistake
 
 
 def row_from_entry(entry: dict, where: str) -> Row:
@@ -102,60 +141,67 @@ def row_from_entry(entry: dict, where: str) -> Row:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture at `path` as RGB: upright by its EXIF mark, first frame, transparency on white, 16 bit as
-    8.
+    """The picture at `path` as 8-bit sRGB: upright by its EXIF mark, first frame, transparency on white.
 
-    Raises WorkbenchError that names the file when it is missing, cut short or no picture.
+    Raises WorkbenchError that names the file when it is missing, cut short or no picture (then
+    `decode.NoPicture`).
     """
     try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB") if opened.mode == "RGB" else _flatten(opened)
-            return ImageOps.exif_transpose(picture) if opened.getexif() else picture
+        with decode.opened(path) as picture:
+            return decode.to_srgb(picture)
     except FileNotFoundError as error:
         raise WorkbenchError(f"{path} is not there. Put the picture back or take its line out.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise WorkbenchError(
-            f"{path} is broken or no picture ({error}). "
-            "Replace it, or delete it and its line in the metadata."
-        ) from error
+    except OSError as error:
+        raise WorkbenchError(f"{path} cannot be opened ({error.strerror}). Mend its permissions.") from error
 
 
-def _flatten(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        return picture.convert("I").point(lambda value: value / 257).convert("L").convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
+_EXPECTED = 'Expected one object a line, such as {"file_name": "images/a.png", "text": "a dog"}.'
 
 
-def _jsonl_entries(source: Path, text: str) -> Iterator[tuple[str, dict]]:
+def _jsonl_lines(source: Path, text: str) -> Iterator[Line]:
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise WorkbenchError(
-                f"{source} line {number} is not JSON ({error.msg}). Expected one object a line, "
-                'such as {"file_name": "images/a.png", "text": "a dog"}.'
-            ) from error
-        if not isinstance(entry, dict):
-            raise WorkbenchError(
-                f"{source} line {number} is {line.strip()[:40]!r}. Expected one object a line, "
-                'such as {"file_name": "images/a.png", "text": "a dog"}.'
-            )
-        yield f"{source} line {number}", entry
+        if line.strip():
+            entry, mistake = _json_object(line)
+            yield Line(f"{source} line {number}", entry, mistake)
 
 
-def _csv_entries(source: Path, text: str) -> Iterator[tuple[str, dict]]:
-    reader = csv.DictReader(text.splitlines(keepends=True))
-    for entry in reader:
-        # A cell too many comes under the key None, a cell too few as the value None: neither is a column.
-        yield (
-            f"{source} line {reader.line_num}",
-            {key: value for key, value in entry.items() if key is not None and value is not None},
-        )
+def _json_object(line: str) -> tuple[dict | None, str]:
+    """(columns, mistake) of one line of JSON."""
+    doubts: list[str] = []
+
+    def join(pairs: list[tuple]) -> dict:
+        entry = dict(pairs)
+        if len(entry) < len(pairs):
+            twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
+            doubts.append(f"holds `{twice}` twice: the last one counts. Keep one.")
+        return entry
+
+    def constant(name: str) -> float:
+        doubts.append(f"holds {name}, which is no JSON number. Write null or a number.")
+        return float(name)
+
+    try:
+        entry = json.loads(line, object_pairs_hook=join, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", "") or str(error)
+        return None, f"is not JSON ({why}). {_EXPECTED}"
+    if not isinstance(entry, dict):
+        return None, f"is {line.strip()[:40]!r}. {_EXPECTED}"
+    return entry, " ".join(doubts)
+
+
+def _csv_lines(source: Path, text: str) -> Iterator[Line]:
+    reader = csv.DictReader(io.StringIO(text))
+    try:
+        for cells in reader:
+            # A cell too many comes under the key None, a cell too few as the value None: neither is a column.
+            entry = {key: value for key, value in cells.items() if key is not None and value is not None}
+            uneven = "has another number of cells than the first line. Quote cells with commas."
+            mistake = uneven if len(entry) < len(cells) else ""
+            yield Line(f"{source} line {reader.line_num}", entry, mistake)
+    except csv.Error as error:
+        where = f"{source} line {reader.line_num}"
+        yield Line(where, None, f"ends the reading ({error}). Save the table again as CSV, or as JSON lines.")
 
 
 def _why_no_metadata(folder: Path) -> str:
@@ -169,5 +215,6 @@ def _why_no_metadata(folder: Path) -> str:
         return f"{folder} is empty: no metadata.jsonl and no picture in it. Expected pictures with captions."
     return (
         f"{folder} holds {pictures} pictures and no metadata.jsonl, so no captions. Write one line for each "
-        'picture: {"file_name": "images/a.png", "text": "a dog"}.'
+        'picture: {"file_name": "images/a.png", "text": "a dog"}, or let '
+        "`workbench dataset folder` make a data set of it."
     )

@@ -36,6 +36,9 @@ RANGES = {
     "light_deg": (-120.0, 120.0),
 }
 CAMERA_HEIGHT, HALF_VIEW, HORIZON = 0.70, 0.30, 0.20
+# Raise it whenever a picture or a caption of the same (seed, index) changes; a set is never grown with
+# another world's.
+WORLD_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)

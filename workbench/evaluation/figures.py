@@ -103,6 +103,7 @@ def _goals() -> dict[str, Goal]:
     goals["train.shepherd64.images_per_s"] = Goal(goal="stated", unit="images/s", key="images_per_s")
     for network, goal in (("G", "646 … 659"), ("D", "377.6 … 385.2")):  # the paper's, within 1 %
         goals[f"params.gigagan64.{network}"] = Goal(goal=goal, unit="M", key=f"{network}.total_M")
+    goals["loader.ratio_to_training"] = Goal(goal=">= 10", unit="ratio", key="ratio_to_training")
     goals["step.kernel_share"] = Goal(goal=">= 0.7", unit="share", key="kernel_share")
     goals["notebook01.s"] = Goal(goal="<= 300", unit="s", key=WALL)
     factors = ("coat", "pose", "scene", "light")

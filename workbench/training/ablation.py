@@ -224,7 +224,7 @@ def _measure(index: int, run: Path, clip: str | Path) -> dict:
     """The figures of a row that is trained, with the paper's numbers beside them."""
     (preset, _), addition, history = row_preset(index), CHAIN[index], read_history(run)
     found = [record for record in history if record["kind"] == "eval"][-1]
-    steps = [record for record in history if record["kind"] == "step"]
+    rate = statistics.median(record["images_per_s"] for record in history if record["kind"] == "step")
     paper = rung(addition.paper)
     return {
         "row": index + 1,
@@ -239,8 +239,8 @@ def _measure(index: int, run: Path, clip: str | Path) -> dict:
             "G": _size(Generator, preset.generator),
             "D": _size(Discriminator, preset.discriminator),
         },
-        "images_per_s": statistics.median(step["images_per_s"] for step in steps),
-        "seconds": steps[-1]["seconds"],
+        "images_per_s": rate,
+        "minutes": round(found["cur_nimg"] / rate / 60, 1),  # at that rate: a run may have been paused
         "grid": f"ablation/{run.name}.png",
         "paper": {"fid": paper.fid, "clip": paper.clip, "params_M": paper.parameters},
     }

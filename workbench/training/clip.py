@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from workbench import hardware
 from workbench.datasets import captions
-from workbench.datasets.loading import PictureTable
+from workbench.datasets.sources import open_table
+from workbench.datasets.table import PictureTable
 from workbench.datasets.world import Factors
 from workbench.errors import WorkbenchError
 from workbench.images import check_place, write_whole
@@ -324,7 +325,7 @@ def _read(data: str | Path | PictureTable, progress: bool) -> PictureTable:
         if data.images.shape[-1] != IMAGE_SIZE:
             raise WorkbenchError(f"The pictures have {data.images.shape[-1]} px: expected {IMAGE_SIZE}.")
         return data
-    return PictureTable.from_folder(data, IMAGE_SIZE, progress=progress)
+    return open_table(data, IMAGE_SIZE, progress=progress)
 
 
 def train_clip(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.datasets.loading import PictureTable
+from workbench.datasets.sources import open_table
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import Judge, load_judge
 from workbench.hardware import Machine
@@ -61,7 +61,7 @@ def prepare(
         raise WorkbenchError(
             f"There is no data set folder {data}: make one with `workbench dataset world --out {data}`."
         )
-    table = PictureTable.from_folder(data, preset.generator.resolution)
+    table = open_table(data, preset.generator.resolution)
     prompts, seeds = grid_plan(table)
     facts = runs.describe(
         config,

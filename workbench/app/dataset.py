@@ -1,0 +1,330 @@
+"""The Dataset tab: turn the world, draw a set, bring one's own pictures, look a set through and check it."""
+
+import html
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from workbench.app import sets, turning
+from workbench.app.jobs import in_words
+from workbench.app.sets import Job, Jobs, Sets, progress_html
+from workbench.errors import WorkbenchError
+
+_LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_WORK = {
+    "concurrency_id": "data",
+    "concurrency_limit": 1,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+_MOST = 2_000  # pictures that the page draws at once; the command line draws any number
+_FLUX = (
+    "workbench dataset flux --out runs/datasets/flux --count 5000 --resolution 256",
+    "A GPU with 24 GB draws 5,000 pictures with Flux.1 Schnell in some hours. The first time it says which "
+    "weights are wanted, and how large they are.",
+)
+_OWN_TIP = (
+    "Captions come from a <code>metadata.jsonl</code>, from <code>.txt</code> files beside the pictures, "
+    "from file names or from folder names, whichever is there first. What cannot be taken is named, with the "
+    "reason. The originals are only read."
+)
+
+
+def dataset_tab(root: Path, tab: gr.Tab) -> None:
+    """Lay out the tab and wire it; must be called inside `tab`. New sets go under root/datasets."""
+    shelf, jobs = Sets(root), Jobs()
+    with gr.Tabs(elem_id="dataset-parts"):
+        with gr.Tab("Turn the world", id="turn") as turn:
+            _turn_part(turn, tab)
+        with gr.Tab("Draw a set", id="draw"):
+            _draw_part(shelf, jobs)
+        with gr.Tab("Your pictures", id="own"):
+            _own_part(shelf, jobs)
+        with gr.Tab("Look and check", id="look") as look:
+            _look_part(shelf, jobs, look)
+
+
+# --- turn the world ---
+
+
+def _turn_part(part: gr.Tab, tab: gr.Tab) -> None:
+    with gr.Row(elem_classes="wb-work"):
+        with gr.Column(scale=2, min_width=300):
+            picture = gr.Image(
+                show_label=False, elem_id="turned", interactive=False, format="png", buttons=["fullscreen"]
+            )
+        with gr.Column(scale=3, min_width=320):
+            with gr.Row():
+                named = [
+                    gr.Dropdown([turning.START[name]], value=turning.START[name], label=name.capitalize(),
+                                min_width=120, filterable=False, elem_id=f"turn-{name}")
+                    for name in turning.NAMED
+                ]  # fmt: skip
+            sliders = [
+                gr.Slider(low, high, turning.START[name], step=step, label=label, elem_id=f"turn-{name}")
+                for name, label, low, high, step in turning.NUMBERS
+            ]
+            with gr.Row(elem_classes="wb-seed", equal_height=True):
+                index = gr.Number(0, label="Picture of seed 0", precision=0, minimum=0, elem_id="turn-index")
+                another = gr.Button("The next dog", elem_id="turn-next", scale=1, min_width=150)
+    words = gr.HTML(elem_id="turn-words")
+    values = [*named, *sliders]
+    show = in_words(turning.draw)
+
+    def first(*values: Any) -> list[Any]:
+        offered = turning.choices()
+        return [gr.update(choices=list(offered[name])) for name in turning.NAMED] + list(show(*values))
+
+    @in_words
+    def following(at: float | None) -> list[Any]:
+        number = 0 if at is None else int(at) + 1
+        found = turning.drawn(0, number)
+        return [number, *found, *turning.draw(*found)]
+
+    for control in values:
+        control.input(show, values, [picture, words], trigger_mode="always_last", **_LIGHT)
+    another.click(following, index, [index, *values, picture, words], **_LIGHT)
+    for event in (tab.select, part.select):
+        event(first, values, [*named, picture, words], **_LIGHT)
+
+
+# --- draw a set ---
+
+
+def _draw_part(shelf: Sets, jobs: Jobs) -> None:
+    with gr.Row(equal_height=True):
+        name = gr.Textbox("my-world", label="Name", elem_id="draw-name", max_lines=1)
+        count = gr.Slider(16, _MOST, 100, step=1, label="Pictures", elem_id="draw-count")
+        resolution = gr.Dropdown([32, 64, 128, 256], value=64, label="Pixels", elem_id="draw-resolution")
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="draw-seed")
+    with gr.Row():
+        go = gr.Button("Draw", variant="primary", elem_id="draw-go", scale=0, min_width=140)
+        stop = gr.Button("Cancel", elem_id="draw-stop", scale=0, min_width=100)
+    status, sheet, summary = (
+        gr.HTML(elem_id="draw-status"),
+        _sheet("draw-sheet"),
+        gr.HTML(elem_id="draw-summary"),
+    )
+    with gr.Accordion("At real size, or with Flux", open=False):
+        lines = ("workbench dataset world --out runs/datasets/world --count 20000 --resolution 64", _FLUX[0])
+        for line in lines:
+            gr.Code(line, language="shell", interactive=False, show_line_numbers=False, lines=1)
+        gr.HTML(f'<p class="wb-hint">{_FLUX[1]}</p>')
+
+    def work(folder: Path, count: int, seed: int, resolution: int, job: Job) -> Path:
+        from workbench.datasets.world_folder import write_world
+
+        return write_world(
+            folder, count=count, seed=seed, resolution=resolution, workers=1, batch=4, progress=job.tell
+        )
+
+    @in_words
+    def draw(name: str, count: float, resolution: int, seed: float, request: gr.Request) -> Iterator[tuple]:
+        folder, seed = shelf.place(name), 0 if seed is None else seed
+        task = partial(work, folder, int(count), int(seed), int(resolution))
+        yield from _followed(jobs, task, folder, "Drawing", str(request.session_hash))
+
+    started = go.click(draw, [name, count, resolution, seed], [status, sheet, summary], **_WORK)
+    stop.click(_ender(jobs), None, None, cancels=[started], **_LIGHT)
+
+
+def _followed(jobs: Jobs, task: Any, folder: Path, doing: str, visitor: str) -> Iterator[tuple]:
+    """(status, sheet, summary) while a set is made, and when it is there."""
+    began = time.perf_counter()
+    yield progress_html(Job(), began, doing), gr.skip(), gr.skip()
+    job = Job()
+    for job in jobs.run(task, visitor):
+        yield progress_html(job, began, doing), gr.skip(), gr.skip()
+    if job.result is None:
+        said = f"Stopped. What was made is kept in {folder}; the same button goes on."
+        yield f'<p class="wb-status" role="status">{html.escape(said)}</p>', gr.skip(), gr.skip()
+        return
+    text = job.result.text() if hasattr(job.result, "text") else f"The set is in {folder}."
+    done = f'<p class="wb-status" role="status"><b>Done in {time.perf_counter() - began:.1f} s.</b></p>'
+    yield (
+        f'{done}<pre class="wb-said">{html.escape(text)}</pre>',
+        sets.pictures(folder),
+        sets.summary_html(folder),
+    )
+
+
+def _shown(folder: Path) -> dict[str, Any]:
+    """The contact sheet of a set."""
+    return gr.update(value=sets.pictures(folder), visible=True)
+
+
+def _ender(jobs: Jobs):
+    def end(request: gr.Request) -> None:
+        jobs.stop(str(request.session_hash))
+
+    return end
+
+
+def _sheet(name: str) -> gr.Gallery:
+    """A contact sheet to click through."""
+    return gr.Gallery(
+        show_label=False, elem_id=name, elem_classes="wb-sheet", columns=10, height="auto",
+        object_fit="contain", format="png", interactive=False, buttons=["fullscreen"], visible=False,
+    )  # fmt: skip
+
+
+# --- your pictures ---
+
+
+def _own_part(shelf: Sets, jobs: Jobs) -> None:
+    gr.HTML(f'<p class="wb-hint">{_OWN_TIP}</p>')
+    with gr.Row():
+        with gr.Column(scale=2, min_width=280):
+            files = gr.File(
+                label="A folder of pictures", file_count="directory", elem_id="own-files", height=170
+            )
+        with gr.Column(scale=3, min_width=320):
+            with gr.Row(equal_height=True):
+                name = gr.Textbox("my-pictures", label="Name", elem_id="own-name", max_lines=1)
+                resolution = gr.Dropdown(
+                    [32, 64, 128, 256, 512], value=64, label="Pixels", elem_id="own-resolution"
+                )
+            with gr.Row(equal_height=True):
+                fit = gr.Dropdown([("cut the centre square out", "crop"), ("pad to a square", "pad")],
+                                  value="crop", label="Fit", elem_id="own-fit")  # fmt: skip
+                captions = gr.Dropdown(["auto", "metadata", "txt", "filename", "folders"], value="auto",
+                                       label="Captions from", elem_id="own-captions")  # fmt: skip
+            upscale = gr.Checkbox(False, label="Enlarge pictures that are too small", elem_id="own-upscale",
+                                  info="Left out and named otherwise.")  # fmt: skip
+    with gr.Row():
+        go = gr.Button("Make a data set", variant="primary", elem_id="own-go", scale=0, min_width=180)
+        stop = gr.Button("Cancel", elem_id="own-stop", scale=0, min_width=100)
+    status, sheet, summary = (
+        gr.HTML(elem_id="own-status"),
+        _sheet("own-sheet"),
+        gr.HTML(elem_id="own-summary"),
+    )
+
+    @in_words
+    def take(files: Any, name: str, resolution: int, fit: str, captions: str, upscale: bool,
+             request: gr.Request) -> Iterator[tuple]:  # fmt: skip
+        folder = shelf.place(name)
+        task = partial(_take, list(files or ()), folder, int(resolution), fit, captions, bool(upscale))
+        yield from _followed(jobs, task, folder, "Reading pictures", str(request.session_hash))
+
+    inputs = [files, name, resolution, fit, captions, upscale]
+    started = go.click(take, inputs, [status, sheet, summary], **_WORK)
+    stop.click(_ender(jobs), None, None, cancels=[started], **_LIGHT)
+
+
+def _take(
+    files: list[str], folder: Path, resolution: int, fit: str, captions: str, upscale: bool, job: Job
+) -> Any:
+    """Uploaded files, as they lie in the upload folder, to a data set; None when it was stopped."""
+    from workbench.datasets.own import import_folder
+    from workbench.datasets.own_taking import TakeConfig
+
+    if not files:
+        raise WorkbenchError("No pictures were given: drop a folder with pictures, then press again.")
+    with tempfile.TemporaryDirectory(prefix="workbench-own-") as room:
+        source = _gathered(files, Path(room) / folder.name)
+        config = TakeConfig(resolution=resolution, fit=fit, upscale=upscale)
+        done = import_folder(
+            source, folder, config=config, captions=captions, progress=_counting(job), stop=job.stop
+        )
+    if not done.pictures and not done.stopped:
+        first = done.skipped[0]
+        raise WorkbenchError(
+            f"None of the {len(files)} files could be taken, {first.source} for one: {first.reason}. "
+            f"What to do: {first.do}."
+        )
+    return None if done.stopped else done
+
+
+def _counting(job: Job):
+    """Progress without the exception by which other jobs are ended: the import looks at `stop` itself."""
+
+    def tell(done: int, total: int) -> None:
+        job.done, job.total = done, total
+
+    return tell
+
+
+def _gathered(files: list[str], room: Path) -> Path:
+    """Links to the uploaded files under `room`, with the folders that they had."""
+    paths = [Path(file) for file in files]
+    shared = Path(*_common([path.parent.parts for path in paths]))
+    for path in paths:
+        place = room / path.relative_to(shared)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(path)
+    return room
+
+
+def _common(parts: list[tuple[str, ...]]) -> list[str]:
+    """The leading parts that all have."""
+    common = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    return common
+
+
+# --- look and check ---
+
+
+def _look_part(shelf: Sets, jobs: Jobs, part: gr.Tab) -> None:
+    with gr.Row(elem_classes="wb-runbar", equal_height=True):
+        where = "Folders with a metadata.jsonl under runs/, where the app was started."
+        name = gr.Dropdown([], label="Data set", elem_id="set", scale=4, info=where)
+        refresh = gr.Button("Refresh", elem_id="set-refresh", scale=0, min_width=110)
+        check = gr.Button("Check it", variant="primary", elem_id="set-check", scale=0, min_width=130)
+        stop = gr.Button("Cancel", elem_id="set-stop", scale=0, min_width=100)
+    summary, sheet = gr.HTML(elem_id="set-summary"), _sheet("set-sheet")
+    status, report = gr.HTML(elem_id="set-status"), gr.HTML(elem_id="set-report")
+
+    @in_words
+    def show(name: str | None) -> tuple[str, Any, str, str]:
+        if not name:
+            said = "No data set here yet. Draw one, or bring your pictures."
+            return f'<div class="wb-empty"><h3>{said}</h3></div>', gr.update(visible=False), "", ""
+        folder = shelf.get(name)
+        return sets.summary_html(folder), _shown(folder), "", ""
+
+    @in_words
+    def look_again(name: str | None) -> tuple[Any, ...]:
+        found = list(shelf.list())
+        name = name if name in found else (found[0] if found else None)
+        return gr.update(choices=found, value=name), *show(name)
+
+    @in_words
+    def check_it(name: str | None, request: gr.Request) -> Iterator[tuple[str, str]]:
+        if not name:
+            raise WorkbenchError("There is no data set to check: draw one, or bring your pictures.")
+        folder, began = shelf.get(name), time.perf_counter()
+        job = Job()
+        for job in jobs.run(
+            lambda job: sets.report_html(folder, _tokenizer(), job), str(request.session_hash)
+        ):
+            yield progress_html(job, began, "Looking at every picture"), gr.skip()
+        if job.result is None:
+            yield '<p class="wb-status" role="status">Stopped.</p>', ""
+        else:
+            yield "", job.result
+
+    outputs = [summary, sheet, status, report]
+    name.input(show, name, outputs, **_LIGHT)
+    refresh.click(look_again, name, [name, *outputs], **_LIGHT)
+    part.select(look_again, name, [name, *outputs], **_LIGHT)
+    started = check.click(check_it, name, [status, report], **_WORK)
+    stop.click(_ender(jobs), None, None, cancels=[started], **_LIGHT)
+
+
+def _tokenizer() -> Any:
+    """The shipped text encoder's, None where it is not there: then the words are not looked at."""
+    from workbench.models.clip_io import read_json
+    from workbench.models.tokens import tokenizer_from_json
+
+    vocabulary = Path(__file__).resolve().parents[2] / "assets" / "models" / "mini-clip" / "vocabulary.json"
+    return tokenizer_from_json(read_json(vocabulary)) if vocabulary.is_file() else None

@@ -1,0 +1,130 @@
+"""One way in for every source of pictures: a data set folder, or WebDataset shards from anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from workbench.datasets import pairing, picture_cache
+from workbench.datasets.rows import METADATA_NAMES
+from workbench.datasets.shard_files import SHARD_SUFFIXES, find_shards, holds_shards, is_remote, local_path
+from workbench.datasets.shard_filters import Filters
+from workbench.datasets.shard_reading import picture_of, read_samples
+from workbench.datasets.shard_report import ShardReport
+from workbench.datasets.table import PictureTable, cache_place, check_size
+from workbench.errors import WorkbenchError
+
+_SCHEMA = 1
+
+
+def open_table(
+    source: str | Path,
+    resolution: int,
+    *,
+    cache: bool | Path = True,
+    filters: Filters | None = None,
+    report: ShardReport | None = None,
+    progress: bool = False,
+) -> PictureTable:
+    """The pictures and captions of a data set folder or of shards, decoded once and kept.
+
+    source: a data set folder (then `PictureTable.from_folder`), a folder of .tar shards, or whatever else
+    `find_shards` takes. cache: keep the decoded pictures in the folder of the data, or in a folder of their
+    own that is given, which addresses need; a set of shards at addresses counts as unchanged until that cache
+    is deleted. filters, report: for shards, what is kept and what was left out. Raises WorkbenchError.
+    """
+    if means_shards(source):
+        return _from_shards(source, resolution, cache, filters or Filters(), report, progress)
+    return PictureTable.from_folder(source, resolution, cache=cache, progress=progress)
+
+
+def means_shards(source: str | Path) -> bool:
+    """Whether `source` is shards and no data set folder: a folder of .tar files without metadata, or a path,
+    pattern or address that is no folder."""
+    folder, text = Path(source), str(source)
+    if folder.is_dir():
+        return holds_shards(folder) and not any((folder / name).is_file() for name in METADATA_NAMES)
+    return is_remote(text) or re.search(r"[{*?]", text) is not None or text.endswith(SHARD_SUFFIXES)
+
+
+def _from_shards(
+    source: str | Path,
+    resolution: int,
+    cache: bool | Path,
+    filters: Filters,
+    report: ShardReport | None,
+    progress: bool,
+) -> PictureTable:
+    check_size(1, resolution)
+    report = ShardReport() if report is None else report
+    shards = find_shards(source)
+    rows: list[dict] = []
+
+    def chunks() -> Iterator[np.ndarray]:
+        rows.clear()
+        report.clear()  # a cache that cannot be written is followed by a second reading
+        shown = tqdm(shards, desc="reading", unit=" shards", disable=not progress)
+        samples = (sample for shard in shown for sample in read_samples(shard, report, filters))
+        for kept, pixels in picture_cache.decode(samples, lambda s: picture_of(s, report), resolution):
+            rows.extend({"text": s.text, "known": pairing.known_factors(s.columns)} for s in kept)
+            yield pixels
+        report.refuse_unreached("Run it again, or leave that shard out.")
+        report.kept = len(rows)
+        if not rows:
+            raise WorkbenchError(
+                f"{source} gave no picture: {report.sentence()}. Mend the shards or loosen the filters."
+            )
+
+    def rest() -> dict[str, Tensor]:
+        texts, known, groups = _columns(rows)
+        files = [str(at) for at in range(len(rows))]
+        told = json.dumps({"rows": rows, "report": report.to_json()}).encode()
+        return {
+            "partners": pairing.lonely_partners(texts, known, groups, files),
+            "rows": torch.frombuffer(bytearray(told), dtype=torch.uint8),
+        }
+
+    place = cache_place(_home(shards, cache), resolution, cache)
+    held = picture_cache.load_or_make(place, _key(shards, resolution, filters), resolution, chunks, rest)
+    told = json.loads(held["rows"].numpy().tobytes())
+    report.clear()
+    report.add(ShardReport.from_json(told["report"]))
+    texts, known, groups = _columns(told["rows"])
+    return PictureTable(held["images"].permute(0, 3, 1, 2), texts, groups, held["partners"], known)
+
+
+def _columns(rows: list[dict]) -> tuple[list[str], list[dict[str, str]], Tensor]:
+    texts, known = [row["text"] for row in rows], [row["known"] for row in rows]
+    return texts, known, pairing.group_ids(texts, known)
+
+
+def _home(shards: Sequence[str], cache: bool | Path) -> Path:
+    """The folder of the first shard; addresses have none."""
+    if cache is True and is_remote(shards[0]):
+        raise WorkbenchError(
+            f"The pictures of {shards[0]} need a place on this machine: give a folder for their cache, or "
+            "unpack them with `workbench dataset shards unpack` first."
+        )
+    return local_path(shards[0]).parent
+
+
+def _key(shards: Sequence[str], resolution: int, filters: Filters) -> str:
+    """A hash over all that the decoded pictures depend on, as far as this machine can see it."""
+    facts: list = [_SCHEMA, resolution, asdict(filters)]
+    for shard in shards:
+        if is_remote(shard):
+            facts.append(shard)
+        else:
+            stat = os.stat(local_path(shard))
+            facts.append([Path(shard).name, stat.st_size, stat.st_mtime_ns])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

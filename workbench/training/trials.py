@@ -1,0 +1,217 @@
+"""The experiment bench: recipes that differ in one thing each, trained for the same number of images.
+
+A plan (`benchmarks/recipe.json`) names the trials; what a person saw in their pictures and decided stands in
+it too. Each trial is a run folder of its own and resumes where it stopped; the report is a table of them all.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+from workbench.evaluation.complete import evaluate_completely
+from workbench.evaluation.faithfulness import from_pipeline
+from workbench.evaluation.features import load_judge
+from workbench.evaluation.figures import provenance
+from workbench.evaluation.reference import CACHE
+from workbench.images import write_whole
+from workbench.models.presets import Preset, preset
+from workbench.pipeline import Pipeline
+from workbench.training.config import TrainConfig
+from workbench.training.history import read_history
+from workbench.training.trainer import train
+
+ROW = "trial.json"  # in a trial's run folder: what was measured of it
+MEASURED = ("frechet_ratio", "all", "coat", "pose", "scene", "light", "diversity", "precision", "recall",
+            "coverage", "geometry_ratio")  # fmt: skip
+_KEPT = {True: "yes", False: "no", None: ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One recipe. change: what differs, in a few words; preset, images: None = the plan's; G, D, vision,
+    train: fields of the configs that it sets (vision None = no heads); eye: what is seen in the pictures;
+    kept: whether the change stays, None = not decided.
+    """
+
+    name: str
+    change: str
+    preset: str | None = None
+    images: int | None = None
+    G: dict = field(default_factory=dict)
+    D: dict = field(default_factory=dict)
+    vision: dict | None = field(default_factory=dict)
+    train: dict = field(default_factory=dict)
+    eye: str = ""
+    kept: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Trials with what they share. n: pictures of an evaluation."""
+
+    preset: str
+    images: int
+    n: int
+    trials: tuple[Trial, ...]
+
+
+def read_plan(path: str | Path) -> Plan:
+    """The plan in a JSON file. Raises WorkbenchError that names what is missing, unknown or doubled."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkbenchError(f"{path} is no plan of trials ({error}). Give a JSON file.") from error
+    try:
+        trials = tuple(Trial(**{**trial, **_resized(trial)}) for trial in data.pop("trials"))
+        plan = Plan(**data, trials=trials)
+    except (KeyError, TypeError, AttributeError) as error:
+        allowed = ", ".join(one.name for one in fields(Trial))
+        raise WorkbenchError(
+            f"{path} is no plan of trials ({error}). Expected preset, images, n and trials, each with "
+            f"{allowed}."
+        ) from error
+    names = [trial.name for trial in trials]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise WorkbenchError(f"{path} has two trials called {doubled[0]!r}: give each a name of its own.")
+    return plan
+
+
+def _resized(trial: dict) -> dict:
+    """Tables by resolution with whole numbers as keys, which JSON has not."""
+    return {
+        part: {
+            name: {int(k): v for k, v in value.items()} if isinstance(value, dict) else value
+            for name, value in trial[part].items()
+        }
+        for part in ("G", "D")
+        if part in trial
+    }
+
+
+def recipe_of(plan: Plan, trial: Trial, *, seed: int = 0) -> tuple[Preset, TrainConfig]:
+    """Networks and settings of a trial: the preset's, with what the trial changes."""
+    base, images = preset(trial.preset or plan.preset), trial.images or plan.images
+    changed = replace(
+        base,
+        generator=replace(base.generator, **trial.G),
+        discriminator=replace(base.discriminator, **trial.D),
+        vision_aided=None if trial.vision is None else replace(base.vision_aided, **trial.vision),
+    )
+    settings = {
+        **base.train,
+        "seed": seed,
+        "log_every_nimg": max(1, images // 100),
+        "sample_every_nimg": max(1, images // 5),
+        "eval_every_nimg": 0,
+        "checkpoint_every_nimg": max(1, images // 4),
+        "keep_checkpoints": 1,
+        **trial.train,
+        "images": images,
+    }
+    return changed, TrainConfig(preset=base.name, **settings)
+
+
+def run_trials(
+    plan: Plan,
+    data: str | Path,
+    out: str | Path,
+    *,
+    clip: str | Path,
+    judge: str | Path,
+    only: list[str] | None = None,
+    device: str | None = None,
+    cache: Path | None = CACHE,
+    say: Callable[[str], None] = print,
+) -> list[dict]:
+    """Train and measure the trials that are not done (all, or those named), and return all rows so far.
+
+    cache: where the judge's view of the held-out renders is kept. Raises WorkbenchError for an unknown name,
+    and what `train` raises.
+    """
+    known = [trial.name for trial in plan.trials]
+    if unknown := [name for name in only or () if name not in known]:
+        raise WorkbenchError(f"There is no trial {unknown[0]!r} in the plan: choose from {', '.join(known)}.")
+    for trial in plan.trials:
+        run = Path(out) / trial.name
+        if (only and trial.name not in only) or (run / ROW).is_file():
+            continue
+        say(f"Trial {trial.name}: {trial.change}")
+        networks, config = recipe_of(plan, trial)
+        result = train(config, data, run, clip=clip, judge=None, preset=networks, device=device)
+        if result.reason != "done":
+            say("The trials go on from here with the same command.")
+            break
+        text = json.dumps(_measure(plan, trial, run, judge, cache), indent=1) + "\n"
+        write_whole(run / ROW, lambda handle, text=text: handle.write(text.encode()))
+    return [row for trial in plan.trials if (row := _read_row(Path(out), trial)) is not None]
+
+
+def _measure(plan: Plan, trial: Trial, run: Path, judge: str | Path, cache: Path | None) -> dict:
+    """What is stated of a trained trial."""
+    generate = from_pipeline(Pipeline.from_pretrained(run / "model"))
+    found = evaluate_completely(generate, load_judge(judge), n=plan.n, cache=cache)
+    steps = [record for record in read_history(run) if record["kind"] == "step"]
+    return {
+        "name": trial.name,
+        "preset": trial.preset or plan.preset,
+        "images": steps[-1]["cur_nimg"],
+        "images_per_s": statistics.median(step["images_per_s"] for step in steps),
+        "n": plan.n,
+        "frechet_ratio": found["ratio"],
+        **{name: found[name] for name in MEASURED if name != "frechet_ratio"},
+        **provenance(),
+    }
+
+
+def _read_row(out: Path, trial: Trial) -> dict | None:
+    """A trial's measurements with the plan's words on it; None where it is not done."""
+    file = out / trial.name / ROW
+    if not file.is_file():
+        return None
+    words = {"change": trial.change, "eye": trial.eye, "kept": trial.kept}
+    return json.loads(file.read_text(encoding="utf-8")) | words
+
+
+def write_report(rows: list[dict], folder: str | Path) -> Path:
+    """recipe.json and recipe.md under `folder`; rows that an earlier report holds and `rows` does not stay.
+
+    Returns the path of the table.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    source, page = folder / "recipe.json", folder / "recipe.md"
+    before = json.loads(source.read_text(encoding="utf-8")) if source.is_file() else []
+    merged = {row["name"]: row for row in [*before, *rows]}
+    text = json.dumps(list(merged.values()), indent=1, ensure_ascii=False) + "\n"
+    write_whole(source, lambda handle: handle.write(text.encode()))
+    table = markdown(list(merged.values()))
+    write_whole(page, lambda handle: handle.write(table.encode()))
+    return page
+
+
+def markdown(rows: list[dict]) -> str:
+    """The table of trials as a page."""
+    names = ("change", "preset", "images", "images/s", "Fréchet ÷ floor", "all four", "pose", "diversity",
+             "recall", "coverage", "geometry ÷ floor", "what the eye sees", "kept")  # fmt: skip
+    lines = [
+        "# Trials of the demo model's recipe",
+        "",
+        "One change at a time to the recipe that ships, the same seed and budget within a preset. Fréchet "
+        "distance on the judge's mid-level features, over the distance of render to render. Remade by "
+        "`workbench trials --plan benchmarks/recipe.json --data DIR --report assets/reports`.",
+        "",
+        "| " + " | ".join(names) + " |",
+        "|" + "---|" * len(names),
+    ]
+    for row in rows:
+        cells = (row["change"], row["preset"], f"{row['images']:,}", f"{row['images_per_s']:.0f}",
+                 f"{row['frechet_ratio']:.2f}", f"{row['all']:.3f}", f"{row['pose']:.3f}",
+                 f"{row['diversity']:.2f}", f"{row['recall']:.2f}", f"{row['coverage']:.2f}",
+                 f"{row['geometry_ratio']:.1f}", row["eye"], _KEPT[row["kept"]])  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
