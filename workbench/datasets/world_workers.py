@@ -136,8 +136,8 @@ def ray_cluster(address: str | None, cores: int) -> Iterator[tuple[Any, int]]:
             ray.init(**where, log_to_driver=False, logging_level="error")
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             raise WorkbenchError(
-                f"Ray does not answer at {address or 'this machine'} ({_last_line(error)}). Check the address "
-                "(`ray status` tells it), or leave --ray-address out to use this machine alone."
+                f"Ray does not answer at {address or 'this machine'} ({_last_line(error)}). Check the "
+                "address (`ray status` tells it), or leave --ray-address out to use this machine alone."
             ) from error
     try:
         yield ray, int(ray.cluster_resources().get("CPU", 1))

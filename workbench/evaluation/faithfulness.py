@@ -83,6 +83,22 @@ def _generated_spread(
     return total / prompts
 
 
+def _diversity(
+    generate: Generate,
+    resolution: int,
+    seed: int,
+    cache: Path | None,
+    progress: Progress | None,
+    *,
+    prompts: int,
+    samples: int,
+) -> float:
+    """Spread over z inside a prompt / that of renders with the same four factors."""
+    own = _generated_spread(generate, prompts=prompts, samples=samples, seed=seed, progress=progress)
+    settings = {"prompts": prompts, "samples": samples, "seed": seed, "cache": cache, "progress": progress}
+    return own / render_spread(resolution=resolution, **settings)
+
+
 def generated_view(
     generate: Generate,
     judge: Judge,
@@ -145,18 +161,10 @@ def evaluate(
         generate, judge, n=n, seed=seed, batch_size=batch_size, progress=progress
     )
     hits = own_view["right"]
-    own = _generated_spread(
-        generate, prompts=diversity_prompts, samples=diversity_samples, seed=seed, progress=progress
+    diversity = _diversity(
+        generate, resolution, seed, cache, progress, prompts=diversity_prompts, samples=diversity_samples
     )
     ref = load_reference(judge, n=n, seed=seed, resolution=resolution, cache=cache, progress=progress)
-    worlds = render_spread(
-        prompts=diversity_prompts,
-        samples=diversity_samples,
-        seed=seed,
-        resolution=resolution,
-        cache=cache,
-        progress=progress,
-    )
     distance = frechet(ref.mean, ref.cov, *mean_and_covariance(own_view["mid"]))
     return {
         "n": n,
@@ -164,7 +172,7 @@ def evaluate(
         "all": hits.all(dim=1).double().mean().item(),
         "frechet": distance,
         "floor": ref.floor,
-        "diversity": own / worlds,
+        "diversity": diversity,
         "ratio": distance / ref.floor,
         "frechet_last": frechet(ref.mean_last, ref.cov_last, *mean_and_covariance(own_view["last"])),
         "floor_last": ref.floor_last,
