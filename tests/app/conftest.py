@@ -6,6 +6,7 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -100,3 +101,25 @@ def served(model_folder: Path, run_folder: Path) -> Iterator[str]:
 def a_port() -> int:
     """A port that is free now."""
     return free_port()
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    """Debian's chromium under playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    from watching import FLAGS
+
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS))
+
+
+@pytest.fixture
+def watched(browser: Any) -> Iterator[Any]:
+    """A desktop page; closing checks that nothing went wrong and nothing was asked of the outside."""
+    from watching import Watched
+
+    seen = Watched(browser)
+    yield seen
+    seen.context.close()
+    assert seen.outside == []
+    assert seen.errors == []

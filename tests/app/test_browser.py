@@ -1,16 +1,15 @@
 """The app in a real browser: from a typed prompt to a PNG and back, the scrubber, small screens, mistakes."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
+from watching import PATIENCE_MS, Watched
 
 from workbench.app.server import launch
 from workbench.images import open_picture, read_recipe, to_uint8
@@ -18,52 +17,7 @@ from workbench.pipeline import Pipeline
 
 pytestmark = pytest.mark.browser
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-PATIENCE_MS = 180_000  # a machine that trains at the same time is slow
 expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS))
-
-
-class Watched:
-    """A page of a fresh profile, with everything it complained about or asked of others."""
-
-    def __init__(self, browser: Browser, width: int = 1280, height: int = 900) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": height})
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(PATIENCE_MS)
-        self.errors: list[str] = []
-        self.outside: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-        self.page.on("request", self._note)
-
-    def _note(self, request) -> None:
-        url = urlparse(request.url)
-        if url.scheme not in ("data", "blob") and url.hostname not in ("127.0.0.1", "localhost"):
-            self.outside.append(request.url)
-
-
-@pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
-    """A desktop page; closing checks that nothing went wrong and nothing was asked of the outside."""
-    seen = Watched(browser)
-    yield seen
-    seen.context.close()
-    assert seen.outside == []
-    assert seen.errors == []
 
 
 def overflow(page: Page) -> int:

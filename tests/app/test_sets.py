@@ -1,13 +1,15 @@
 """The Dataset tab's functions: dogs of chosen factors, sets found and made, jobs that stop, uploads."""
 
+import shutil
 import threading
 import time
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.app import dataset, sets, turning
+from workbench.app import dataset, sets, turning, uploads
 from workbench.app.sets import Job, Jobs, Sets
 from workbench.datasets.captions import named_factors
 from workbench.datasets.rows import read_folder
@@ -161,29 +163,57 @@ def test_a_stopped_drawing_keeps_whole_pictures_and_goes_on(tmp_path):
 # --- uploads ---
 
 
-def upload(folder, names):
-    """Files as the page hands them over: each in a folder of its own."""
-    for k, name in enumerate(names):
-        path = folder / "dogs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30), (k * 40 % 255, 90, 120)).save(path)
-        yield str(path)
+def red(path, colour=(200, 30, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30), colour).save(path)
+    return str(path)
 
 
-def test_an_uploaded_folder_becomes_a_set_with_its_folder_names(tmp_path):
-    files = list(upload(tmp_path / "up", ["red/a.png", "red/b.png", "blue/c.png"]))
-    broken = tmp_path / "up" / "dogs" / "blue" / "broken.png"
-    broken.write_bytes(b"no picture")
+def test_a_zip_keeps_its_folders_and_names_what_is_broken(tmp_path):
+    for name in ("red/a.png", "red/b.png", "blue/c.png"):
+        red(tmp_path / "dogs" / name)
+    (tmp_path / "dogs" / "blue" / "broken.png").write_bytes(b"no picture")
+    archive = shutil.make_archive(str(tmp_path / "dogs"), "zip", tmp_path / "dogs")
     job = Job()
-    done = dataset._take([*files, str(broken)], tmp_path / "set", 16, "crop", "folders", False, job)
+    done = dataset._take([archive], tmp_path / "set", 16, "crop", "folders", False, job)
     assert done.pictures == 3 and [one.source for one in done.skipped] == ["blue/broken.png"]
-    rows = read_folder(tmp_path / "set")
-    assert sorted(row.text for row in rows) == ["blue", "red", "red"]
+    assert sorted(row.text for row in read_folder(tmp_path / "set")) == ["blue", "red", "red"]
     assert (job.done, job.total) == (4, 4)
 
 
+def test_single_files_of_one_name_are_two_files(tmp_path):
+    files = [red(tmp_path / "x" / "a.png"), red(tmp_path / "y" / "a.png", (1, 2, 3))]
+    text = tmp_path / "x" / "a.txt"
+    text.write_text("a red square")
+    room = uploads.gathered([*files, str(text)], tmp_path / "room")
+    assert {path.name for path in room.iterdir()} == {"a.png", "a-2.png", "a.txt"}
+    assert (room / "a-2.png").read_bytes() == (tmp_path / "y" / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["../up.png", "/etc/up.png", "a/../../up.png", "C:/up.png", "..\\up.png"])
+def test_an_archive_leads_nowhere_else(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr(name, b"x")
+    with pytest.raises(WorkbenchError, match="leads out"):
+        uploads.gathered([str(tmp_path / "bad.zip")], tmp_path / "room")
+    assert not (tmp_path / "up.png").exists()
+
+
+def test_a_broken_and_a_huge_archive_are_said(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "good.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(100_000))
+    data = bytearray((tmp_path / "good.zip").read_bytes())
+    data[60] ^= 255
+    (tmp_path / "torn.zip").write_bytes(data)
+    with pytest.raises(WorkbenchError, match=r"torn\.zip is broken"):
+        uploads.gathered([str(tmp_path / "torn.zip")], tmp_path / "room")
+    monkeypatch.setattr(uploads, "MOST_BYTES", 99_999)
+    with pytest.raises(WorkbenchError, match="dataset folder"):
+        uploads.gathered([str(tmp_path / "good.zip")], tmp_path / "room2")
+
+
 def test_no_files_and_no_pictures_are_said(tmp_path):
-    with pytest.raises(WorkbenchError, match="drop a folder"):
+    with pytest.raises(WorkbenchError, match="drop pictures"):
         dataset._take([], tmp_path / "set", 16, "crop", "auto", False, Job())
     text = tmp_path / "notes.png"
     text.write_text("no picture")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.datasets import captions, world
+from workbench.datasets import captions, world, writing
 from workbench.datasets.rows import read_folder
-from workbench.datasets.world_folder import write_world
+from workbench.datasets.world_folder import Ray, write_world
 from workbench.errors import WorkbenchError
 from workbench.images import to_uint8
 
@@ -82,6 +83,52 @@ def test_progress_is_told_from_where_the_run_goes_on(tmp_path):
         progress=lambda *a: told.append(a),
     )
     assert told == [(4, 10), (7, 10), (10, 10)]
+
+
+def test_a_longer_work_tells_its_time_and_disk_first(tmp_path, monkeypatch):
+    told = []
+    draw(tmp_path / "set", 40, say=told.append)
+    (sentence,) = told
+    assert re.fullmatch(r"35 pictures of 16 px to draw: about \d+ s on 1 core, 1 MB on disk\.", sentence)
+    draw(tmp_path / "few", 8, say=told.append)
+    assert told == [sentence]
+    monkeypatch.setattr(writing, "_KEEP_FREE", 10**16)
+    with pytest.raises(WorkbenchError, match="needs about 1 MB more and its disk has"):
+        draw(tmp_path / "too much", 40)
+    assert len(list((tmp_path / "too much/images").iterdir())) == 5
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_the_same_within_its_rounding(whole, tmp_path):
+    other = write_world(tmp_path / "set", count=40, seed=5, resolution=SIDE, device="cuda", progress=False)
+    for row in read_folder(other):
+        one, two = (np.asarray(Image.open(f / row.file_name), dtype=np.int16) for f in (whole, other))
+        assert np.abs(one - two).mean() <= 1
+
+
+# ---------------------------------------------------------------- Ray
+
+
+def test_ray_draws_the_same_files(whole, tmp_path):
+    pytest.importorskip("ray", reason="no ray here; to run it: pip install workbench[cluster]")
+    script = (
+        "from workbench.datasets.world_folder import Ray, write_world\n"
+        f"write_world({str(tmp_path / 'set')!r}, count=40, seed=5, resolution={SIDE}, workers=2, batch=4,\n"
+        "            ray=Ray(), progress=False)\n"
+    )
+    # A process of its own: Ray looks up this machine's address, which tests may not. Niceness 0: its workers
+    # would else wait for all else on this machine.
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "RAY_worker_niceness": "0"}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=600)
+    assert contents(tmp_path / "set") == contents(whole)
+
+
+def test_without_ray_the_command_that_brings_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    with pytest.raises(
+        WorkbenchError, match=r"Ray is not installed here: run `pip install workbench\[cluster\]`"
+    ):
+        draw(tmp_path / "set", 2, ray=Ray())
 
 
 # ---------------------------------------------------------------- interruptions

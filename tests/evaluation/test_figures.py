@@ -15,8 +15,8 @@ ISSUED = (
     "clip.scene clip.light faithfulness.coat faithfulness.pose faithfulness.scene faithfulness.light "
     "faithfulness.all "
     "frechet.ratio_to_floor diversity.ratio judge.coat judge.pose judge.scene judge.light "
-    "params.gigagan64.G params.gigagan64.D step.kernel_share notebook01.s "
-    "loader.ratio_to_training"
+    "params.gigagan64.G params.gigagan64.D step.kernel_share notebook01.s notebook02.s "
+    "loader.ratio_to_training world.minutes_5000_256"
 )
 
 

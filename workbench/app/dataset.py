@@ -13,6 +13,7 @@ import gradio as gr
 from workbench.app import sets, turning
 from workbench.app.jobs import in_words
 from workbench.app.sets import Job, Jobs, Sets, progress_html
+from workbench.app.uploads import gathered
 from workbench.errors import WorkbenchError
 
 _LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -130,7 +131,7 @@ def _draw_part(shelf: Sets, jobs: Jobs) -> None:
         yield from _followed(jobs, task, folder, "Drawing", str(request.session_hash))
 
     started = go.click(draw, [name, count, resolution, seed], [status, sheet, summary], **_WORK)
-    stop.click(_ender(jobs), None, None, cancels=[started], **_LIGHT)
+    stop.click(_ender(jobs), None, status, cancels=[started], **_LIGHT)
 
 
 def _followed(jobs: Jobs, task: Any, folder: Path, doing: str, visitor: str) -> Iterator[tuple]:
@@ -139,10 +140,9 @@ def _followed(jobs: Jobs, task: Any, folder: Path, doing: str, visitor: str) -> 
     yield progress_html(Job(), began, doing), gr.skip(), gr.skip()
     job = Job()
     for job in jobs.run(task, visitor):
-        yield progress_html(job, began, doing), gr.skip(), gr.skip()
-    if job.result is None:
-        said = f"Stopped. What was made is kept in {folder}; the same button goes on."
-        yield f'<p class="wb-status" role="status">{html.escape(said)}</p>', gr.skip(), gr.skip()
+        if not job.ending:  # Cancel has had its say
+            yield progress_html(job, began, doing), gr.skip(), gr.skip()
+    if job.result is None:  # stopped, and Cancel has said so
         return
     text = job.result.text() if hasattr(job.result, "text") else f"The set is in {folder}."
     done = f'<p class="wb-status" role="status"><b>Done in {time.perf_counter() - began:.1f} s.</b></p>'
@@ -159,8 +159,12 @@ def _shown(folder: Path) -> dict[str, Any]:
 
 
 def _ender(jobs: Jobs):
-    def end(request: gr.Request) -> None:
-        jobs.stop(str(request.session_hash))
+    """What the Cancel buttons do: end this visitor's job, and say so."""
+
+    def end(request: gr.Request) -> str:
+        jobs.stop(str(request.session_hash))  # none there: the page has left its generator, which ends it too
+        said = "Stopped: nothing is running. Whole pictures are kept, and the same button goes on."
+        return f'<p class="wb-status" role="status">{said}</p>'
 
     return end
 
@@ -181,7 +185,7 @@ def _own_part(shelf: Sets, jobs: Jobs) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             files = gr.File(
-                label="A folder of pictures", file_count="directory", elem_id="own-files", height=170
+                label="Pictures, or a ZIP of a folder", file_count="multiple", elem_id="own-files", height=170
             )
         with gr.Column(scale=3, min_width=320):
             with gr.Row(equal_height=True):
@@ -214,7 +218,7 @@ def _own_part(shelf: Sets, jobs: Jobs) -> None:
 
     inputs = [files, name, resolution, fit, captions, upscale]
     started = go.click(take, inputs, [status, sheet, summary], **_WORK)
-    stop.click(_ender(jobs), None, None, cancels=[started], **_LIGHT)
+    stop.click(_ender(jobs), None, status, cancels=[started], **_LIGHT)
 
 
 def _take(
@@ -224,13 +228,11 @@ def _take(
     from workbench.datasets.own import import_folder
     from workbench.datasets.own_taking import TakeConfig
 
-    if not files:
-        raise WorkbenchError("No pictures were given: drop a folder with pictures, then press again.")
     with tempfile.TemporaryDirectory(prefix="workbench-own-") as room:
-        source = _gathered(files, Path(room) / folder.name)
+        source = gathered(files, Path(room) / folder.name)
         config = TakeConfig(resolution=resolution, fit=fit, upscale=upscale)
         done = import_folder(
-            source, folder, config=config, captions=captions, progress=_counting(job), stop=job.stop
+            source, folder, config=config, captions=captions, progress=_counting(job), stop=lambda: job.ending
         )
     if not done.pictures and not done.stopped:
         first = done.skipped[0]
@@ -242,33 +244,12 @@ def _take(
 
 
 def _counting(job: Job):
-    """Progress without the exception by which other jobs are ended: the import looks at `stop` itself."""
+    """Progress without the exception by which other jobs are ended: the import looks at `ending` itself."""
 
     def tell(done: int, total: int) -> None:
         job.done, job.total = done, total
 
     return tell
-
-
-def _gathered(files: list[str], room: Path) -> Path:
-    """Links to the uploaded files under `room`, with the folders that they had."""
-    paths = [Path(file) for file in files]
-    shared = Path(*_common([path.parent.parts for path in paths]))
-    for path in paths:
-        place = room / path.relative_to(shared)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(path)
-    return room
-
-
-def _common(parts: list[tuple[str, ...]]) -> list[str]:
-    """The leading parts that all have."""
-    common = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        common.append(level[0])
-    return common
 
 
 # --- look and check ---
@@ -307,10 +288,9 @@ def _look_part(shelf: Sets, jobs: Jobs, part: gr.Tab) -> None:
         for job in jobs.run(
             lambda job: sets.report_html(folder, _tokenizer(), job), str(request.session_hash)
         ):
-            yield progress_html(job, began, "Looking at every picture"), gr.skip()
-        if job.result is None:
-            yield '<p class="wb-status" role="status">Stopped.</p>', ""
-        else:
+            if not job.ending:
+                yield progress_html(job, began, "Looking at every picture"), gr.skip()
+        if job.result is not None:
             yield "", job.result
 
     outputs = [summary, sheet, status, report]
@@ -318,7 +298,7 @@ def _look_part(shelf: Sets, jobs: Jobs, part: gr.Tab) -> None:
     refresh.click(look_again, name, [name, *outputs], **_LIGHT)
     part.select(look_again, name, [name, *outputs], **_LIGHT)
     started = check.click(check_it, name, [status, report], **_WORK)
-    stop.click(_ender(jobs), None, None, cancels=[started], **_LIGHT)
+    stop.click(_ender(jobs), None, status, cancels=[started], **_LIGHT)
 
 
 def _tokenizer() -> Any:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = "assets/models/shepherd-64"
 SHIPPED_RUN = ROOT / "assets" / "training" / "shepherd-64"
 _MAX_WAITING = 40  # a class at once; past that the page says that the queue is full
-_MAX_UPLOAD = 20 * 2**20
+_MAX_UPLOAD = 2**30  # a folder of pictures as a ZIP
 
 
 def build(model_folder: str | Path | None = None, run_folder: str | Path | None = None) -> gr.Blocks:

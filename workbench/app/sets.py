@@ -70,10 +70,15 @@ class Job:
     result: Any = None
     error: Exception | None = None
 
+    @property
+    def ending(self) -> bool:
+        """Whether a stop was asked for, or the app itself ends and waits for this thread."""
+        return self.stop.is_set() or not threading.main_thread().is_alive()
+
     def tell(self, done: int, total: int) -> None:
-        """Progress, as the data set functions report it; ends the work where a stop was asked for."""
+        """Progress, as the data set functions report it; ends the work where it is to end."""
         self.done, self.total = done, total
-        if self.stop.is_set():
+        if self.ending:
             raise Stopped
 
 
@@ -203,7 +208,7 @@ def report_html(folder: Path, tokenizer: Any, job: Job) -> str:
     from workbench.datasets.check_report import write_report
     from workbench.datasets.checks import check_folder
 
-    found = check_folder(folder, tokenizer=tokenizer, progress=job.tell, stop=job.stop)
+    found = check_folder(folder, tokenizer=tokenizer, progress=job.tell, stop=lambda: job.ending)
     with tempfile.TemporaryDirectory() as room:
         page = write_report(found, room).read_text(encoding="utf-8")
     title = 'class="wb-report" sandbox title="Report of the check"'

@@ -1,4 +1,4 @@
-"""Subcommands of `workbench dataset` that carry sets: to shards and back, to the Hugging Face Hub."""
+"""Subcommands of `workbench dataset` that carry sets: in two, to shards and back, to the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +12,21 @@ shard_sets = SubcommandApp()
 dataset.command(shard_sets, name="shards", help="Carry a data set to WebDataset shards and back.")
 
 Number = Annotated[float | None, arg(metavar="FLOAT")]
+
+
+@dataset.command(name="split")
+def dataset_split(folder: Positional[Path], *, out: Path, share: float = 0.1) -> None:
+    """Write a data set as two, of which training never sees the second. A set that grows moves no picture.
+
+    Args:
+        folder: The data set folder; it is only read.
+        out: New folder; training/ and held-out/ in it are data sets.
+        share: Share of the pictures to hold out.
+    """
+    from workbench.datasets.splitting import write_split
+
+    training, held_out = write_split(folder, out, share)
+    print(f"{training} pictures in {out / 'training'}, {held_out} in {out / 'held-out'}")
 
 
 @shard_sets.command(name="pack")

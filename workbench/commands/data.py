@@ -53,6 +53,64 @@ def dataset_world(
     print(f"{count} pictures of {resolution} px in {folder}")
 
 
+@dataset.command(name="flux")
+def dataset_flux(
+    *,
+    out: Path,
+    count: int = 5000,
+    seed: int = 0,
+    resolution: int = 256,
+    native_size: int = 512,
+    templates: File = None,
+    model: str = "black-forest-labs/FLUX.1-schnell",
+    revision: Text = None,
+    download: bool = False,
+    device: Text = None,
+    offload: Literal["auto", "none", "model", "sequential"] = "auto",
+    batch: Whole = None,
+) -> None:
+    """Draw a data set with Flux.1 Schnell from prompts: German shepherds, or your templates. Resumes.
+
+    Args:
+        out: Folder to write; metadata.jsonl in it keeps each picture's prompt, seed and model.
+        count: Number of pictures.
+        seed: Picture i of seed s always has the same prompt and noise.
+        resolution: Side of a picture in pixels.
+        native_size: Side at which Flux draws, before the picture is reduced.
+        templates: Text file with a template a line, such as {A} {coat} cat {scene}; or a TOML or JSON file
+            with templates, factors (lists of words) and a style. German shepherds when left out.
+        model: Folder of a Flux pipeline, or its name on the Hugging Face Hub.
+        revision: Version of the model on the Hub: a branch, a tag or a commit.
+        download: Let the Hub be asked for weights that are not on this machine (34 GB).
+        device: cuda, cuda:1; cpu has to be asked for, and takes many minutes a picture.
+        offload: What leaves GPU memory meanwhile: nothing, the idle networks, or the idle layers. auto
+            looks at how much is free.
+        batch: Pictures drawn at once; by free GPU memory when left out.
+    """
+    from workbench.datasets.flux import FluxConfig, write_flux
+    from workbench.datasets.templates import Templates, read_templates
+
+    config = FluxConfig(
+        count=count,
+        seed=seed,
+        resolution=resolution,
+        native=native_size,
+        model=model,
+        revision=revision,
+        templates=Templates() if templates is None else read_templates(templates),
+    )
+    folder = write_flux(
+        out,
+        config,
+        device=device,
+        offload=None if offload == "auto" else offload,
+        batch=batch,
+        download=download,
+        say=say,
+    )
+    print(f"{count} pictures of {resolution} px in {folder}")
+
+
 @dataset.command(name="folder")
 def dataset_folder(
     source: Positional[Path],

@@ -82,8 +82,7 @@ def write_world(
         with writing.only_writer(folder):
             _refuse_other_world(folder, recipe)
             writing.open_set(folder, recipe, card())
-            size = (resolution, resolution)
-            missing = [k for k in range(count) if not writing.is_whole(folder / picture_name(k), size)]
+            missing = writing.missing_pictures(folder, count, (resolution, resolution))
             with writing.reporter(progress, count, done=count - len(missing)) as report:
                 work.draw(missing, report)
             writing.close_set(folder, recipe, (_row(seed, index) for index in range(count)), count)

@@ -105,6 +105,16 @@ def write_bytes(file: Path, content: bytes) -> None:
             beside.unlink()
 
 
+def missing_pictures(folder: Path, count: int, size: tuple[int, int]) -> list[int]:
+    """Which of the pictures 0 … count-1 are not there yet as whole ones of `size`, and are to be made."""
+    there = {f"images/{entry.name}" for entry in (folder / "images").iterdir()}
+
+    def is_there(name: str) -> bool:
+        return name in there and is_whole(folder / name, size)
+
+    return [index for index in range(count) if not is_there(picture_name(index))]
+
+
 def is_whole(file: Path, size: tuple[int, int]) -> bool:
     """Whether `file` is a whole picture of `size` (width, height), which a resumed run keeps."""
     try:
@@ -267,10 +277,12 @@ def size_text(size: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A length of time as people say it: "40 s", "12 min", "3.5 h"."""
+    """A length of time as people say it: "40 s", "12 min", "3.5 h", "3 days"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{round(seconds / 86400):,} days"
 
 
 @contextlib.contextmanager

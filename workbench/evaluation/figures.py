@@ -103,9 +103,11 @@ def _goals() -> dict[str, Goal]:
     goals["train.shepherd64.images_per_s"] = Goal(goal="stated", unit="images/s", key="images_per_s")
     for network, goal in (("G", "646 … 659"), ("D", "377.6 … 385.2")):  # the paper's, within 1 %
         goals[f"params.gigagan64.{network}"] = Goal(goal=goal, unit="M", key=f"{network}.total_M")
+    goals["world.minutes_5000_256"] = Goal(goal="<= 60", unit="min", key="minutes_5000")
     goals["loader.ratio_to_training"] = Goal(goal=">= 10", unit="ratio", key="ratio_to_training")
     goals["step.kernel_share"] = Goal(goal=">= 0.7", unit="share", key="kernel_share")
     goals["notebook01.s"] = Goal(goal="<= 300", unit="s", key=WALL)
+    goals["notebook02.s"] = Goal(goal="<= 240", unit="s", key=WALL)
     factors = ("coat", "pose", "scene", "light")
     for group, goal in (("clip", ">= 0.97"), ("faithfulness", ">= 0.95"), ("judge", ">= 0.98")):
         goals |= {f"{group}.{name}": Goal(goal=goal, unit="share", key=name) for name in factors}

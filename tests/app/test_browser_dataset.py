@@ -1,0 +1,86 @@
+"""The Dataset tab in a real browser: turn a dog, draw a set and stop it, bring pictures and check them."""
+
+import re
+import shutil
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from PIL import Image
+from playwright.sync_api import expect
+from watching import PATIENCE_MS
+
+from workbench.app.server import launch
+from workbench.datasets.rows import read_folder
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture
+def page(watched, model_folder, run_folder, a_port, tmp_path, monkeypatch):
+    """The Dataset tab of an app started in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    app = launch(model_folder, port=a_port, run=run_folder, block=False)
+    watched.page.goto(app.local_url)
+    watched.page.get_by_role("tab", name="Dataset").click()
+    yield watched.page
+    app.close()
+
+
+def test_a_dog_is_turned_and_the_next_one_comes(page):
+    picture = page.locator("#turned img")
+    expect(picture).to_be_visible()
+    first = picture.get_attribute("src")
+    expect(page.locator("#turn-words")).to_contain_text("claims black-and-tan, standing, park, day")
+    page.locator("#turn-coat input").click()
+    page.get_by_role("option", name="white", exact=True).click()
+    expect(page.locator("#turn-words")).to_contain_text("claims white")
+    expect(picture).not_to_have_attribute("src", first)
+    page.locator("#turn-next").click()
+    expect(page.locator("#turn-index input")).to_have_value("1")
+
+
+def test_a_set_is_drawn_stopped_and_finished(page, tmp_path):
+    page.get_by_role("tab", name="Draw a set").click()
+    page.locator("#draw-name textarea, #draw-name input").fill("../up")
+    page.locator("#draw-go").click()
+    expect(page.get_by_text("expected letters, digits").first).to_be_visible()
+    page.locator("#draw-name textarea, #draw-name input").fill("mine")
+    page.locator("#draw-count input[type=number]").fill("40")
+    page.locator("#draw-go").click()
+    folder, status = tmp_path / "runs" / "datasets" / "mine", page.locator("#draw-status")
+    expect(status).to_contain_text(re.compile(r"Drawing: [1-9]\d* of 40"))
+    page.locator("#draw-stop").click()
+    expect(status).to_contain_text("Stopped")
+    page.wait_for_timeout(3000)
+    kept = len(list(folder.glob("images/*.png")))
+    page.wait_for_timeout(2000)
+    assert 0 < kept < 40 and len(list(folder.glob("images/*.png"))) == kept  # cancel stops the work itself
+    page.locator("#draw-go").click()
+    expect(page.locator("#draw-sheet img")).to_have_count(40)
+    assert len(read_folder(folder)) == 40
+    expect(page.locator("#draw-summary")).to_contain_text("workbench train --data runs/datasets/mine")
+
+
+def test_own_pictures_become_a_set_and_are_checked(page, tmp_path):
+    for k in range(4):
+        file = tmp_path / "dogs" / ("red" if k % 2 else "blue") / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 64), (60 * k, 90, 160)).save(file)
+    (tmp_path / "dogs" / "blue" / "broken.png").write_bytes(b"no picture")
+    page.get_by_role("tab", name="Your pictures").click()
+    archive = shutil.make_archive(str(tmp_path / "dogs"), "zip", tmp_path / "dogs")
+    page.locator("#own-files input[type=file]").set_input_files(archive)
+    expect(page.locator("#own-files")).to_contain_text("dogs")
+    page.locator("#own-go").click()
+    expect(page.locator("#own-status")).to_contain_text("4 pictures from 4 files")
+    expect(page.locator("#own-status")).to_contain_text("blue/broken.png")
+    expect(page.locator("#own-sheet img")).to_have_count(4)
+    page.get_by_role("tab", name="Look and check").click()
+    expect(page.locator("#set-summary")).to_contain_text("pictures")
+    page.locator("#set-check").click()
+    report = page.frame_locator("#set-report iframe")
+    expect(report.locator("h1")).to_have_text("Data set check: my-pictures")
+    expect(report.locator(".verdict")).to_contain_text("training")
