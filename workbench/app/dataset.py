@@ -153,11 +153,6 @@ def _followed(jobs: Jobs, task: Any, folder: Path, doing: str, visitor: str) -> 
     )
 
 
-def _shown(folder: Path) -> dict[str, Any]:
-    """The contact sheet of a set."""
-    return gr.update(value=sets.pictures(folder), visible=True)
-
-
 def _ender(jobs: Jobs):
     """What the Cancel buttons do: end this visitor's job, and say so."""
 
@@ -170,10 +165,10 @@ def _ender(jobs: Jobs):
 
 
 def _sheet(name: str) -> gr.Gallery:
-    """A contact sheet to click through."""
+    """A contact sheet to click through; the style sheet hides an empty one."""
     return gr.Gallery(
         show_label=False, elem_id=name, elem_classes="wb-sheet", columns=10, height="auto",
-        object_fit="contain", format="png", interactive=False, buttons=["fullscreen"], visible=False,
+        object_fit="contain", format="png", interactive=False, buttons=["fullscreen"],
     )  # fmt: skip
 
 
@@ -269,9 +264,9 @@ def _look_part(shelf: Sets, jobs: Jobs, part: gr.Tab) -> None:
     def show(name: str | None) -> tuple[str, Any, str, str]:
         if not name:
             said = "No data set here yet. Draw one, or bring your pictures."
-            return f'<div class="wb-empty"><h3>{said}</h3></div>', gr.update(visible=False), "", ""
+            return f'<div class="wb-empty"><h3>{said}</h3></div>', [], "", ""
         folder = shelf.get(name)
-        return sets.summary_html(folder), _shown(folder), "", ""
+        return sets.summary_html(folder), sets.pictures(folder), "", ""
 
     @in_words
     def look_again(name: str | None) -> tuple[Any, ...]:
