@@ -109,6 +109,7 @@ def test_a_gpu_draws_the_same_within_its_rounding(whole, tmp_path):
 # ---------------------------------------------------------------- Ray
 
 
+@pytest.mark.long
 def test_ray_draws_the_same_files(whole, tmp_path):
     pytest.importorskip("ray", reason="no ray here; to run it: pip install workbench[cluster]")
     script = (
@@ -129,6 +130,12 @@ def test_without_ray_the_command_that_brings_it_is_told(tmp_path, monkeypatch):
         WorkbenchError, match=r"Ray is not installed here: run `pip install workbench\[cluster\]`"
     ):
         draw(tmp_path / "set", 2, ray=Ray())
+
+
+def test_a_ray_cluster_that_is_not_there_is_told_at_once(tmp_path):
+    pytest.importorskip("ray", reason="no ray here; to run it: pip install workbench[cluster]")
+    with pytest.raises(WorkbenchError, match=r"Ray does not answer at ray://127\.0\.0\.1:1 \(.*refused\)"):
+        draw(tmp_path / "set", 2, ray=Ray(address="ray://127.0.0.1:1"))
 
 
 # ---------------------------------------------------------------- interruptions

@@ -39,8 +39,10 @@ def say_progress(done: int, total: int, what: str) -> None:
 
 
 def say(text: str) -> None:
-    """A sentence for the person at the terminal, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A sentence for the person at the terminal, on stderr, above a progress bar that may stand there."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -133,8 +135,9 @@ def ray_cluster(address: str | None, cores: int) -> Iterator[tuple[Any, int]]:
     if ours:
         where = {"num_cpus": cores, "include_dashboard": False} if address is None else {"address": address}
         try:
+            _reach(address)
             ray.init(**where, log_to_driver=False, logging_level="error")
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
+        except (ImportError, OSError, OverflowError, RuntimeError, ValueError) as error:
             raise WorkbenchError(
                 f"Ray does not answer at {address or 'this machine'} ({_last_line(error)}). Check the "
                 "address (`ray status` tells it), or leave --ray-address out to use this machine alone."
@@ -144,6 +147,13 @@ def ray_cluster(address: str | None, cores: int) -> Iterator[tuple[Any, int]]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Raises OSError where nobody listens at "host:port" or "ray://host:port": Ray tries for minutes."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address or "")
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
 
 
 def draw_with_ray(canvas: Canvas, chunks: list[list[int]], cluster: tuple[Any, int], report: Report) -> None:
