@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,32 +116,13 @@ def test_a_model_without_a_piece_says_so(model_folder: Path, tmp_path: Path):
 # --- in a browser ---
 
 
-@pytest.fixture
-def page(chromium: str) -> Iterator:
-    sync = pytest.importorskip("playwright.sync_api")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    with sync.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=flags)
-        opened = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        opened.set_default_timeout(180_000)
-        wrong: list[str] = []
-        opened.on("pageerror", lambda error: wrong.append(str(error)))
-        opened.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-        opened.on("request", lambda r: None if local(r.url) else wrong.append(r.url))
-        yield opened
-        browser.close()
-        assert wrong == []
-
-
-def local(url: str) -> bool:
-    return url.startswith(("data:", "blob:", "http://127.0.0.1", "http://localhost"))
-
-
 @pytest.mark.browser
-def test_a_visitor_looks_inside_and_switches_a_piece_off(page, served):
+def test_a_visitor_looks_inside_and_switches_a_piece_off(watched, served):
     from playwright.sync_api import expect
+    from watching import PATIENCE_MS
 
-    expect.set_options(timeout=180_000)
+    expect.set_options(timeout=PATIENCE_MS)
+    page = watched.page
     page.goto(served)
     page.get_by_role("tab", name="Learn").click()
     expect(page.locator(".wb-term h3")).to_have_count(len(TERMS))
