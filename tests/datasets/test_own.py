@@ -207,6 +207,17 @@ def test_a_killed_import_goes_on_to_the_same_files(tmp_path):
     assert contents(done.folder) == contents(take(source, tmp_path / "whole").folder)
 
 
+def test_what_a_killed_import_left_half_written_is_cleared_away(tmp_path):
+    source, out = many(tmp_path / "src", 3), tmp_path / "set"
+    out.mkdir()
+    (out / "dataset.json.tmp-0badcafe").write_text("{")
+    take(source, out)
+    (out / "images" / "a-dog.png.tmp-12345678").write_bytes(b"half")
+    (out / "metadata.jsonl").rename(out / "metadata.jsonl.tmp-87654321")
+    take(source, out)
+    assert contents(out) == contents(take(source, tmp_path / "whole").folder)
+
+
 def test_a_source_that_changed_is_followed(tmp_path):
     source = source_of(
         tmp_path / "src", {f"{name} dog.png": picture(k) for k, name in enumerate(("red", "big", "old"))}

@@ -139,7 +139,7 @@ def _refuse_other(out: Path, recipe: dict) -> None:
     """Lets pass no folder, an empty one, and a set of the same recipe."""
     if out.exists() and not out.is_dir():
         raise WorkbenchError(f"{out} is a file. Expected a folder to write the data set into.")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or writing.only_begun(out):
         return
     if not (out / "dataset.json").is_file():
         raise WorkbenchError(f"{out} holds something else. Nothing was written; choose another folder.")
@@ -188,7 +188,8 @@ class _Import:
         self.skipped.append(Skipped(source, reason, do))
 
     def open(self, recipe: dict) -> None:
-        """Readies the folder: recipe and card, and a journal of only what is still true."""
+        """Readies the folder: leftovers go, recipe and card come, and a journal of only what is still true."""
+        writing.clear_leftovers(self.out)
         known = {each.name: each for each in self.entries}
         for source, taken in list(self.journal.items()):
             entry = known.get(source)

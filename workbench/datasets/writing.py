@@ -143,8 +143,7 @@ def refuse_other_contents(folder: Path, recipe: dict, count: int, *, name: str) 
         return
     known = folder / "dataset.json"
     if not known.is_file():
-        # Killed on its very first write, a run leaves only that.
-        if all(re.fullmatch(r"dataset\.json" + _BESIDE, entry.name) for entry in _visible(folder)):
+        if only_begun(folder):
             return
         raise WorkbenchError(
             f"{folder} already holds {_visible(folder)[0].name} and is not {name}. "
@@ -182,14 +181,24 @@ def read_recipe(folder: Path, *, name: str) -> dict:
     return held
 
 
+def only_begun(folder: Path) -> bool:
+    """Whether the folder is empty but for a recipe half written: a run was killed on its very first write."""
+    return all(re.fullmatch(r"dataset\.json" + _BESIDE, entry.name) for entry in _visible(folder))
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Deletes the files that a killed writer left half written, in `folder` and its images/."""
+    images = folder / "images"
+    for entry in [*_visible(folder), *(_visible(images) if images.is_dir() else ())]:
+        if re.search(_BESIDE + "$", entry.name):
+            entry.unlink(missing_ok=True)
+
+
 def open_set(folder: Path, recipe: dict, card: str) -> None:
     """Readies a folder that `refuse_other_contents` let pass and `only_writer` holds: leftovers of a killed
     writer go, recipe (count 0) and card are written where they are missing, images/ is made."""
-    images = folder / "images"
-    images.mkdir(exist_ok=True)
-    for entry in [*_visible(folder), *_visible(images)]:
-        if re.search(_BESIDE + "$", entry.name):
-            entry.unlink(missing_ok=True)
+    (folder / "images").mkdir(exist_ok=True)
+    clear_leftovers(folder)
     if not (folder / "dataset.json").exists():
         write_text(folder / "dataset.json", json_text(recipe | {"count": 0}))
     if not (folder / "README.md").exists():
