@@ -3,6 +3,7 @@
 import json
 import multiprocessing as mp
 import os
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from workbench.models.mini_clip import new_mini_clip
 from workbench.models.presets import Preset
 from workbench.models.text import save_clip
 from workbench.models.vision_aided import VisionAidedConfig
-from workbench.training import setup
+from workbench.training import checkpoint, setup
 from workbench.training.config import TrainConfig
 from workbench.training.trainer import Result, train
 
@@ -117,16 +118,21 @@ def _run_alone(inputs: tuple[Path, Path], out: Path, said: Path | None) -> None:
         run_tiny(inputs, out, progress=True)
 
 
-def start_pair(inputs: tuple[Path, Path], out: Path, port: int) -> list[mp.process.BaseProcess]:
-    """One tiny run by two processes, as `accelerate launch` or torchrun start them."""
+def start_pair(
+    inputs: tuple[Path, Path], out: Path, port: int, *, late: float = 0.0
+) -> list[mp.process.BaseProcess]:
+    """One tiny run by two processes, as `accelerate launch` or torchrun start them.
+
+    late: seconds that the second one loses before it looks for a checkpoint.
+    """
     context = mp.get_context("forkserver")
-    pair = [context.Process(target=_run_rank, args=(inputs, out, rank, port)) for rank in range(2)]
+    pair = [context.Process(target=_run_rank, args=(inputs, out, rank, port, late)) for rank in range(2)]
     for process in pair:
         process.start()
     return pair
 
 
-def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int) -> None:
+def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int, late: float) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     torch.set_num_threads(1)
@@ -137,6 +143,13 @@ def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int) -> Non
         players.append(built(*args, **kwargs))
         return players[0]
 
+    newest = checkpoint.newest
+
+    def newest_after_a_while(run: Path):
+        time.sleep(late * rank)
+        return newest(run)
+
+    checkpoint.newest = newest_after_a_while
     setup.players.build = build  # to look at this process's own weights afterwards
     run_tiny(inputs, out, images=64)
     weights = [p.detach().double().flatten() for m in players[0].modules().values() for p in m.parameters()]

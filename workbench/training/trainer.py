@@ -109,6 +109,7 @@ class Trainer:
         self.step = self.cur_nimg = self.rollbacks = 0
         self.seconds = self._logged = 0.0
         self.ratio: float | None = None  # of an evaluation at this very cur_nimg
+        self.begins = True  # there is no checkpoint yet
         self._resume(not setup.fresh, setup.changes)
 
     # ---------------------------------------------------------------- state
@@ -117,6 +118,10 @@ class Trainer:
         if self.main:
             checkpoint.clear_leftovers(self.out)
         found, complaints = checkpoint.newest(self.out)
+        # All must have looked before one goes on to write: else a late one finds the first checkpoint of the
+        # very run that it is to begin with the others, and they wait for each other in different places.
+        self.accelerator.wait_for_everyone()
+        self.begins = found is None
         for sentence in complaints:
             self.say(sentence)
         if found is not None:
@@ -193,7 +198,7 @@ class Trainer:
         """Train until the budget, a signal or `stop_after_nimg`; save and write the model."""
         begun, until = time.perf_counter(), min(self.config.images, stop_after_nimg or self.config.images)
         with self._bar() as bar:
-            if checkpoint.newest_nimg(self.out) is None:  # else these two are in the history already
+            if self.begins:  # else these two are in the history already
                 self.sample()
                 self.save(must=True)
             while self.cur_nimg < until and not self._any(stop.is_set()):
