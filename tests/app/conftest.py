@@ -13,8 +13,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import pytest
 import torch
 
-from workbench.datasets.captions import vocabulary
 from workbench.datasets.world import draw_factors, render
+from workbench.datasets.world.captions import vocabulary
 from workbench.images import grid, save_gif, save_png
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip

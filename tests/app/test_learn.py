@@ -12,7 +12,7 @@ from PIL import Image
 
 from workbench.app import learn
 from workbench.app.jobs import Studio
-from workbench.datasets.captions import vocabulary
+from workbench.datasets.world.captions import vocabulary
 from workbench.errors import WorkbenchError
 from workbench.images import to_uint8
 from workbench.models.generator import Generator, GeneratorConfig

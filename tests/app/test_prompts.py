@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from workbench.app import prompts
-from workbench.datasets.captions import FACTOR_NAMES, named_factors, vocabulary
+from workbench.datasets.world.captions import FACTOR_NAMES, named_factors, vocabulary
 from workbench.models.tokens import CompactTokenizer, split_words
 
 

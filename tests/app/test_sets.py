@@ -11,10 +11,10 @@ from PIL import Image
 
 from workbench.app import dataset, sets, turning, uploads
 from workbench.app.sets import Job, Jobs, Sets
-from workbench.datasets.captions import named_factors
 from workbench.datasets.rows import read_folder
 from workbench.datasets.world import Factors, draw_factors, render
-from workbench.datasets.world_folder import write_world
+from workbench.datasets.world.captions import named_factors
+from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 from workbench.images import to_uint8
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from bad_files import metadata_cases, picture_cases, write_metadata, write_pictures
 
-from workbench.datasets.check_report import write_report
-from workbench.datasets.checks import check_folder
-from workbench.datasets.findings import Report
-from workbench.datasets.own import Imported, import_folder
-from workbench.datasets.own_taking import TakeConfig
+from workbench.datasets.check.findings import Report
+from workbench.datasets.check.report import write_report
+from workbench.datasets.check.running import check_folder
+from workbench.datasets.own.importing import Imported, import_folder
+from workbench.datasets.own.taking import TakeConfig
 from workbench.datasets.rows import read_folder
 from workbench.datasets.tree import shown, walk
 from workbench.models.tokens import BpeTokenizer

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.datasets import captions
 from workbench.datasets.loading import Batches, PairedBatches, PictureTable, batches
 from workbench.datasets.pairing import derangement, group_ids, lonely_partners
-from workbench.datasets.world_folder import write_world
+from workbench.datasets.world import captions
+from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 
 SIDE = 16

@@ -3,8 +3,8 @@
 import pytest
 
 from workbench.datasets import world
-from workbench.datasets.captions import caption
 from workbench.datasets.mirroring import names_a_side, sided
+from workbench.datasets.world.captions import caption
 
 
 @pytest.mark.parametrize(

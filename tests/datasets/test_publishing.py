@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from workbench.datasets import publishing
 from workbench.datasets.publishing import card_text, publish
 from workbench.datasets.rows import read_folder
-from workbench.datasets.shards import unpack
+from workbench.datasets.shards.packing import unpack
 from workbench.errors import WorkbenchError
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from workbench.datasets.rows import Row, read_folder
 from workbench.datasets.splitting import is_held_out, split, write_split
-from workbench.datasets.world_folder import write_world
+from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 
 ROWS = [Row(file_name=f"images/{k:06d}.png", text="a dog") for k in range(5000)]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from workbench.datasets.pairing import group_ids, known_factors
 from workbench.datasets.table import PictureTable
-from workbench.datasets.world_folder import write_world
+from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 
 SIDE = 16

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench.datasets.captions import named_factors
 from workbench.datasets.world import draw_factors, render
+from workbench.datasets.world.captions import named_factors
 from workbench.errors import WorkbenchError
 from workbench.evaluation import faithfulness, features, reference
 from workbench.evaluation.features import Judge, JudgeConfig, load_judge

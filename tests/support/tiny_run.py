@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.datasets.world_folder import write_world
+from workbench.datasets.world.folder import write_world
 from workbench.models.discriminator import DiscriminatorConfig
 from workbench.models.generator import GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
@@ -78,7 +78,7 @@ def make_inputs(folder: Path) -> tuple[Path, Path]:
     if not data.is_dir():
         write_world(data, count=40, seed=3, resolution=16, workers=1, progress=False)
     if not clip.is_dir():
-        from workbench.datasets.captions import vocabulary
+        from workbench.datasets.world.captions import vocabulary
 
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -105,7 +105,7 @@ def start_process(inputs: tuple[Path, Path], out: Path, said: Path | None = None
     context = mp.get_context("forkserver")
     # Loaded once for all of them: a start then takes moments.
     context.set_forkserver_preload(
-        ["accelerate", "workbench.training.trainer", "workbench.datasets.world_folder"]
+        ["accelerate", "workbench.training.trainer", "workbench.datasets.world.folder"]
     )
     process = context.Process(target=_run_alone, args=(inputs, out, said))
     process.start()

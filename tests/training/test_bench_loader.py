@@ -5,7 +5,7 @@ import tempfile
 import pytest
 import shard_sets
 
-from workbench.datasets.shards import pack
+from workbench.datasets.shards.packing import pack
 from workbench.datasets.table import PictureTable
 from workbench.errors import WorkbenchError
 from workbench.training import bench_loader

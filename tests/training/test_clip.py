@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from workbench import hardware
-from workbench.datasets import captions, world
+from workbench.datasets import world
 from workbench.datasets.loading import PictureTable
+from workbench.datasets.world import captions
 from workbench.errors import WorkbenchError
 from workbench.images import to_uint8
 from workbench.models.text import load_clip

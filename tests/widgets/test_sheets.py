@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from workbench.datasets.checks import check_folder
+from workbench.datasets.check.running import check_folder
 from workbench.errors import WorkbenchError
 from workbench.widgets.sheets import ALL, NAMED, ContactSheet, sheet_of
 from workbench.widgets.sliders import VIEW

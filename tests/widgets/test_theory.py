@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from workbench.datasets.captions import named_factors
+from workbench.datasets.world.captions import named_factors
 from workbench.errors import WorkbenchError
 from workbench.models.critics import save_critics
 from workbench.models.glossary import ABLATION, TERMS

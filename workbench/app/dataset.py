@@ -118,7 +118,7 @@ def _draw_part(shelf: Sets, jobs: Jobs) -> None:
         gr.HTML(f'<p class="wb-hint">{_FLUX[1]}</p>')
 
     def work(folder: Path, count: int, seed: int, resolution: int, job: Job) -> Path:
-        from workbench.datasets.world_folder import write_world
+        from workbench.datasets.world.folder import write_world
 
         return write_world(
             folder, count=count, seed=seed, resolution=resolution, workers=1, batch=4, progress=job.tell
@@ -220,8 +220,8 @@ def _take(
     files: list[str], folder: Path, resolution: int, fit: str, captions: str, upscale: bool, job: Job
 ) -> Any:
     """Uploaded files, as they lie in the upload folder, to a data set; None when it was stopped."""
-    from workbench.datasets.own import import_folder
-    from workbench.datasets.own_taking import TakeConfig
+    from workbench.datasets.own.importing import import_folder
+    from workbench.datasets.own.taking import TakeConfig
 
     with tempfile.TemporaryDirectory(prefix="workbench-own-") as room:
         source = gathered(files, Path(room) / folder.name)

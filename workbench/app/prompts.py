@@ -68,7 +68,7 @@ class Reading:
 
 def read(prompt: str, encoder: Reader) -> Reading:
     """What `encoder` makes of `prompt`, word by word (a word: what stands between spaces)."""
-    from workbench.datasets.captions import named_factors
+    from workbench.datasets.world.captions import named_factors
     from workbench.models.tokens import split_words
     from workbench.pipeline import clean_prompt
 
@@ -120,8 +120,8 @@ def compose(coat: str = OPEN, pose: str = OPEN, scene: str = OPEN, light: str = 
 
 def random_caption(seed: int | None = None) -> str:
     """A caption as the training data holds them, naming all four factors; without a seed, any."""
-    from workbench.datasets.captions import full_caption
     from workbench.datasets.world import draw_factors
+    from workbench.datasets.world.captions import full_caption
 
     seed = random.randrange(2**31) if seed is None else seed
     return full_caption(draw_factors(seed, 0), seed, 0)
@@ -172,7 +172,7 @@ def _limit_line(reading: Reading) -> str:
 
 def vocabulary_html(words: Sequence[str] | None = None) -> str:
     """The words of the world, for the foot of the page."""
-    from workbench.datasets.captions import vocabulary
+    from workbench.datasets.world.captions import vocabulary
 
     words = vocabulary() if words is None else words
     chips = " ".join(f"<span>{html.escape(word)}</span>" for word in words)

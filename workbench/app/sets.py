@@ -205,8 +205,8 @@ def report_html(folder: Path, tokenizer: Any, job: Job) -> str:
     """The check's report page, in a frame of its own that may run nothing."""
     import tempfile
 
-    from workbench.datasets.check_report import write_report
-    from workbench.datasets.checks import check_folder
+    from workbench.datasets.check.report import write_report
+    from workbench.datasets.check.running import check_folder
 
     found = check_folder(folder, tokenizer=tokenizer, progress=job.tell, stop=lambda: job.ending)
     with tempfile.TemporaryDirectory() as room:

@@ -59,7 +59,7 @@ def _rounded(value: float, low: float, high: float, step: float) -> float:
 
 def words_html(factors: Any) -> str:
     """Three captions that are true of the dog, with what each claims, and its row of metadata."""
-    from workbench.datasets import captions
+    from workbench.datasets.world import captions
 
     lines = []
     for text in dict.fromkeys(captions.caption(factors, 0, index) for index in range(40)):

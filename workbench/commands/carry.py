@@ -38,7 +38,7 @@ def shards_pack(folder: Positional[Path], *, out: Path, per_shard: int = 1000) -
         out: Folder to write the shards into; `workbench train --data` takes it as it is.
         per_shard: Pictures a shard.
     """
-    from workbench.datasets.shards import pack
+    from workbench.datasets.shards.packing import pack
 
     print(f"shards in {pack(folder, out, per_shard=per_shard)}")
 
@@ -66,8 +66,8 @@ def shards_unpack(
         max_nsfw: Greatest probability of being unsafe in the sample's JSON, 0 to 1.
         missing: What becomes of a sample without a score that is asked for.
     """
-    from workbench.datasets.shard_filters import Filters
-    from workbench.datasets.shards import unpack
+    from workbench.datasets.shards.filters import Filters
+    from workbench.datasets.shards.packing import unpack
 
     filters = Filters(
         min_size=min_size,

@@ -11,7 +11,7 @@ from workbench.commands.common import CLIP, AsJson, File, Text, Whole, dataset, 
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
-    from workbench.datasets.check_captions import Tokenizer
+    from workbench.datasets.check.captions import Tokenizer
 
 
 @dataset.command(name="world")
@@ -38,7 +38,7 @@ def dataset_world(
         ray: Draw with Ray workers (pip install workbench[cluster]); the same bits.
         ray_address: A running Ray cluster, such as auto or 10.0.0.5:6379; this machine alone when left out.
     """
-    from workbench.datasets.world_folder import Ray, write_world
+    from workbench.datasets.world.folder import Ray, write_world
 
     folder = write_world(
         out,
@@ -87,8 +87,8 @@ def dataset_flux(
             looks at how much is free.
         batch: Pictures drawn at once; by free GPU memory when left out.
     """
-    from workbench.datasets.flux import FluxConfig, write_flux
-    from workbench.datasets.templates import Templates, read_templates
+    from workbench.datasets.flux.folder import FluxConfig, write_flux
+    from workbench.datasets.flux.templates import Templates, read_templates
 
     config = FluxConfig(
         count=count,
@@ -143,13 +143,13 @@ def dataset_folder(
         device: Where BLIP runs: cpu, cuda, cuda:0; the best there is when left out.
         workers: Threads that read pictures; all cores when left out.
     """
-    from workbench.datasets.own import import_folder
-    from workbench.datasets.own_taking import TakeConfig
+    from workbench.datasets.own.importing import import_folder
+    from workbench.datasets.own.taking import TakeConfig
 
     config = TakeConfig(resolution=resolution, fit=fit, upscale=upscale, frames=frames)
     captioner = None
     if captions == "blip":
-        from workbench.datasets.blip import load_captioner
+        from workbench.datasets.own.blip import load_captioner
 
         captioner = load_captioner(caption_model, download=download, device=device)
     done = import_folder(source, out, config=config, captions=captions, captioner=captioner, workers=workers)
@@ -178,7 +178,7 @@ def dataset_check(
         report: Write report.html with pictures and plots, findings.json and a contact sheet here.
         json: Print the findings as JSON.
     """
-    from workbench.datasets.checks import check_folder, need_of
+    from workbench.datasets.check.running import check_folder, need_of
 
     need = None if preset is None else need_of(preset)
     found = check_folder(folder, need=need, tokenizer=_tokenizer(clip), progress=True)
@@ -187,11 +187,11 @@ def dataset_check(
     else:
         print(found.text())
     if report is not None:
-        from workbench.datasets.check_report import write_report
+        from workbench.datasets.check.report import write_report
 
         print(f"report: {write_report(found, report)}", file=sys.stderr)
     if fix is not None:
-        from workbench.datasets.check_fix import fix_folder
+        from workbench.datasets.check.fix import fix_folder
 
         print(fix_folder(found, fix).text(), file=sys.stderr if json else sys.stdout)
     return 0 if found.ok else 1

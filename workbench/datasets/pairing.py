@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.datasets.captions import FACTOR_NAMES, named_factors
+from workbench.datasets.world.captions import FACTOR_NAMES, named_factors
 
 # A partner is looked for among this many pictures at most, evenly spread, so that the search grows linearly.
 _CANDIDATES = 20_000

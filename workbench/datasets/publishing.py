@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.datasets import shards, writing
+from workbench.datasets import writing
 from workbench.datasets.rows import Row, find_metadata, read_folder, read_picture
+from workbench.datasets.shards import packing
 from workbench.errors import WorkbenchError
 
 CARD = "README.md"
@@ -72,7 +73,7 @@ def publish(
     files = _files(folder, rows)
     if per_shard is not None:
         beside = folder.absolute().with_name(f"{folder.absolute().name}-shards")
-        packed = shards.pack(folder, beside, per_shard=per_shard)
+        packed = packing.pack(folder, beside, per_shard=per_shard)
         files = {file.name: file for file in sorted(packed.iterdir()) if not file.name.startswith(".")}
     address = _upload(repo, files, private=private, token=token, say=say)
     return Published(address, list(files), _size(files))
@@ -162,7 +163,7 @@ def _plan(folder: Path, rows: Sequence[Row], per_shard: int | None) -> Published
     if per_shard is not None:
         writing.check_whole_number("per_shard", per_shard, 1, 1_000_000)
         count = -(-len(rows) // per_shard)
-        names = [*(shards.shard_name(number) for number in range(count)), shards.FACTS, CARD]
+        names = [*(packing.shard_name(number) for number in range(count)), packing.FACTS, CARD]
     return Published(None, names, _size(files))
 
 

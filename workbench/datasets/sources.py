@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from workbench.datasets import pairing, picture_cache
 from workbench.datasets.rows import METADATA_NAMES
-from workbench.datasets.shard_files import SHARD_SUFFIXES, find_shards, holds_shards, is_remote, local_path
-from workbench.datasets.shard_filters import Filters
-from workbench.datasets.shard_reading import picture_of, read_samples
-from workbench.datasets.shard_report import ShardReport
+from workbench.datasets.shards.files import SHARD_SUFFIXES, find_shards, holds_shards, is_remote, local_path
+from workbench.datasets.shards.filters import Filters
+from workbench.datasets.shards.reading import picture_of, read_samples
+from workbench.datasets.shards.report import ShardReport
 from workbench.datasets.table import PictureTable, cache_place, check_size
 from workbench.errors import WorkbenchError
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from workbench.datasets import captions, pairing, picture_cache, world
+from workbench.datasets import pairing, picture_cache, world
 from workbench.datasets.rows import METADATA_NAMES, Row, read_folder, read_picture
+from workbench.datasets.world import captions
 from workbench.datasets.writing import check_whole_number
 from workbench.errors import WorkbenchError
 from workbench.images import to_uint8

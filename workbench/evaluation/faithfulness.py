@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workbench.datasets.captions import full_caption
 from workbench.datasets.world import draw_factors
+from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
 from workbench.evaluation.distances import frechet, mean_and_covariance
 from workbench.evaluation.features import FACTOR_CLASSES, Judge, class_ids

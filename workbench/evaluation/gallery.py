@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from workbench.datasets.captions import full_caption
 from workbench.datasets.world import draw_factors
+from workbench.datasets.world.captions import full_caption
 from workbench.images import grid
 from workbench.pipeline import Pipeline
 

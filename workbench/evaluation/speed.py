@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from workbench import hardware
-from workbench.datasets import world, world_workers
-from workbench.datasets.captions import full_caption
+from workbench.datasets import world
+from workbench.datasets.world import workers as world_workers
+from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
 
 PROMPT_SEED = 7_001

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from workbench.datasets.captions import full_caption
 from workbench.datasets.world import draw_factors
+from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
 from workbench.evaluation.figures import provenance
 from workbench.images import write_whole

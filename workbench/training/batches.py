@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workbench.datasets.captions import FACTOR_NAMES, named_factors
 from workbench.datasets.loading import PairedBatches, PictureTable
+from workbench.datasets.world.captions import FACTOR_NAMES, named_factors
 from workbench.errors import WorkbenchError
 from workbench.models.generator import Generator
 from workbench.models.text import TextEncoder

@@ -23,10 +23,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from workbench import hardware
-from workbench.datasets import captions
 from workbench.datasets.sources import open_table
 from workbench.datasets.table import PictureTable
-from workbench.datasets.world import Factors
+from workbench.datasets.world import Factors, captions
 from workbench.errors import WorkbenchError
 from workbench.images import check_place, write_whole
 from workbench.models.clip_io import round_to_fp16, save_clip

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.datasets import captions
+from workbench.datasets.world import captions
 from workbench.models.tokens import FUNCTION_WORDS
 from workbench.training.zero_shot import PHRASES
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from workbench import hardware
 from workbench.datasets.rows import read_folder, read_picture
-from workbench.datasets.world_folder import WORLD_VERSION, write_world
+from workbench.datasets.world.folder import WORLD_VERSION, write_world
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import (
     FACTOR_CLASSES,

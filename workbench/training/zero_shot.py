@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.datasets import captions
+from workbench.datasets.world import captions
 from workbench.models.clip_io import Clip
 
 # Each takes every phrase of a class in turn.

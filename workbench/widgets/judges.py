@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workbench.datasets.captions import FACTOR_NAMES, full_caption
 from workbench.datasets.world import draw_factors, render
-from workbench.datasets.world_folder import write_world
+from workbench.datasets.world.captions import FACTOR_NAMES, full_caption
+from workbench.datasets.world.folder import write_world
 from workbench.models import presets
 from workbench.models.clip_io import Clip, load_clip
 from workbench.models.critics import load_critics

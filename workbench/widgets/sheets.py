@@ -14,7 +14,7 @@ from pathlib import Path
 import ipywidgets
 from PIL import Image, ImageOps
 
-from workbench.datasets.findings import Report
+from workbench.datasets.check.findings import Report
 from workbench.datasets.rows import read_folder, read_picture
 from workbench.datasets.tree import shown
 from workbench.errors import WorkbenchError

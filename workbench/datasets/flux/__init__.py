@@ -1,0 +1,1 @@
+"""Pictures drawn by Flux.1 Schnell from prompts of our own."""

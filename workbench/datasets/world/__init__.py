@@ -1,0 +1,30 @@
+"""Shepherd World: a German shepherd of known factors, drawn; picture i of seed s is always the same."""
+
+from workbench.datasets.world.drawing import dog_mask, render
+from workbench.datasets.world.factors import (
+    CHOICES,
+    COATS,
+    LIGHTS,
+    POSES,
+    RANGES,
+    SCENES,
+    WORLD_VERSION,
+    Factors,
+    draw_factors,
+    mirrored,
+)
+
+__all__ = [
+    "CHOICES",
+    "COATS",
+    "LIGHTS",
+    "POSES",
+    "RANGES",
+    "SCENES",
+    "WORLD_VERSION",
+    "Factors",
+    "dog_mask",
+    "draw_factors",
+    "mirrored",
+    "render",
+]
