@@ -58,6 +58,19 @@ def test_both_ways_agree_with_each_other_and_in_all_gradients(kernels, size, dem
         assert (a - b).abs().max() < 1e-12 * max(1.0, b.abs().max().item()), name
 
 
+@pytest.mark.parametrize("kernels", [1, 2, 4])
+@pytest.mark.parametrize("form", [ops.adaptive_conv_shared, ops.adaptive_conv_grouped])
+def test_a_bias_is_added_after_all_scaling(kernels, form):
+    x, bank = torch.randn(3, 5, 6, 6, dtype=torch.float64), torch.randn(kernels, 7, 5, 3, 3).double()
+    style, bias = torch.randn(3, 5).double(), torch.randn(7, dtype=torch.float64, requires_grad=True)
+    selection = torch.randn(3, kernels).double().softmax(1) if kernels > 1 else None
+    plain = form(x, bank, style, selection, gain=1.3)
+    found = form(x, bank, style, selection, gain=1.3, bias=bias)
+    assert (found - plain - bias.view(1, -1, 1, 1)).abs().max() < 1e-12
+    (gradient,) = torch.autograd.grad(found.sum(), bias)
+    assert torch.equal(gradient, torch.full_like(bias, 3 * 36))
+
+
 def test_gram_holds_the_products_of_every_pair_of_kernels():
     bank = torch.randn(3, 4, 5, 3, 3, dtype=torch.float64)
     found = iter(ops.gram(bank))

@@ -6,7 +6,7 @@ from tiny_models import TEXT_DIM, discriminator_config, features, generator_conf
 from torch import nn
 
 from workbench.errors import WorkbenchError
-from workbench.models.attention import CrossAttention, SelfAttention
+from workbench.models.attention import CrossAttention, PixelNorm, SelfAttention
 from workbench.models.discriminator import Discriminator, DiscriminatorConfig, pyramid_for
 from workbench.models.generator import Generator
 from workbench.models.ops import box_pyramid
@@ -168,6 +168,18 @@ def test_r1_differentiates_through_d_with_every_option_on():
     assert all(p.grad is None or p.grad.isfinite().all() for p in D.parameters())
     # a bias behind the last nonlinearity shifts a score and leaves its slope alone
     assert [n for n in silent(D, "D") if not n.endswith("bias")] == []
+
+
+def test_pixel_norm_has_unit_moment_and_both_derivatives():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert (PixelNorm()(x).square().mean(-1) - 1).abs().max() < 1e-6
+    plain = x * (x.square().mean(-1, keepdim=True) + 1e-8).rsqrt()
+    assert (PixelNorm()(x) - plain).abs().max() < 1e-14
+    assert torch.autograd.gradcheck(PixelNorm(), x)
+    assert torch.autograd.gradgradcheck(PixelNorm(), x)
+    zero = torch.zeros(1, 4, requires_grad=True)
+    assert torch.isfinite(torch.autograd.grad(PixelNorm()(zero).sum(), zero)[0]).all()
 
 
 def test_attention_passes_gradgradcheck():

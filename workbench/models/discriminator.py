@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
+from workbench.models import checkpointing
 from workbench.models.attention import SelfAttention
 from workbench.models.checks import (
     check_complete,
@@ -252,12 +253,15 @@ class TextHead(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D with its own T, one trunk, late entries, early exits (Sec. 3.3). `compute_dtype` as in Generator."""
+    """D with its own T, one trunk, late entries, early exits (Sec. 3.3).
+
+    `compute_dtype` and `checkpointing` as in Generator.
+    """
 
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
         self.config = config
-        self.compute_dtype = torch.float32
+        self.compute_dtype, self.checkpointing = torch.float32, False
         self.text = TextTransformer(config.text_dim, config.text_layers) if config.text_dim else None
         c = config.channels
         self.from_rgb = nn.ModuleDict(
@@ -311,7 +315,7 @@ class Discriminator(nn.Module):
                 fresh = leaky(self.from_rgb[str(size)](rgb))
                 x = fresh if x is None else torch.cat([x, fresh])
                 entered += 1
-            x = self.stages[str(size)](x)
+            x = checkpointing.run(self.stages[str(size)], x, again=self.checkpointing)
             exit_size = size // 2 if size > 4 else 1
             if reconstruct and exit_size == DECODED_FROM:
                 decoded = self.decoder(x[:reconstruct])  # the finest entry's rows come first

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
+from workbench.models import checkpointing
 from workbench.models.attention import CrossAttention, SelfAttention
 from workbench.models.checks import (
     check_complete,
@@ -136,20 +137,18 @@ class SynthesisBlock(nn.Module):
         return 2 + len(self.attention)
 
     def forward(self, x: Tensor, ws: Tensor, text: Text | None) -> Tensor:
-        h = self.conv0(x, ws[:, 0])
+        h = self.conv0(x, ws[:, 0], self.bias0)
         x = self.skip(x)
         if self.up:
             h, x = upsample(h), upsample(x)
         activate = glu if self.glu else leaky
-        # sums go into results that nobody else holds: a fresh map costs more than the addition
-        h = activate(h.add_(self.bias0.to(h.dtype).view(1, -1, 1, 1)))
-        h = activate(self.conv1(h, ws[:, 1]).add_(self.bias1.to(h.dtype).view(1, -1, 1, 1)))
+        h = activate(self.conv1(activate(h), ws[:, 1], self.bias1))
         if self.glu and not self.first:
             h = h * CONV_GAIN
         if self.first:
             x = h
         elif self.up or not isinstance(self.skip, nn.Identity):
-            x = x.add_(h)
+            x = x.add_(h)  # nobody else holds x, and a fresh map costs more than the addition
         else:
             x = x + h
         for i, attention in enumerate(self.attention):
@@ -162,13 +161,14 @@ class SynthesisBlock(nn.Module):
 class Generator(nn.Module):
     """G(z, c): T, M and the synthesis network from a learned 4 x 4 constant (Sec. 3.1-3.3).
 
-    `compute_dtype` (run-time, not saved) is the dtype of the features; parameters and RGB sums stay float32.
+    Run-time, not saved: `compute_dtype` is the dtype of the features, parameters and RGB sums stay float32;
+    with `checkpointing` the blocks' features are computed again in backward instead of kept.
     """
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.config = config
-        self.compute_dtype = torch.float32
+        self.compute_dtype, self.checkpointing = torch.float32, False
         self.text = TextTransformer(config.text_dim, config.text_layers) if config.text_dim else None
         self.mapping_network = MappingNetwork(
             config.z_dim, config.text_dim, config.w_dim, config.mapping_layers, config.mapping_lr_mul
@@ -248,7 +248,8 @@ class Generator(nn.Module):
         rgb, pyramid, coarse, index = None, [], {}, 0
         for level, (size, stack) in enumerate(self.blocks.items()):
             for block in stack:
-                x = block(x, ws[:, index : index + block.num_ws], text)
+                own = ws[:, index : index + block.num_ws]
+                x = checkpointing.run(block, x, own, text, again=self.checkpointing)
                 index += block.num_ws
             for low, high in self.config.excitation.items():
                 if str(high) == size:

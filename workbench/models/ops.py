@@ -58,8 +58,8 @@ class EqualLinear(nn.Module):
         weight, gain = self.weight, self.weight_gain
         # the gain goes to whichever side is smaller: a single w beside a large matrix, or many tokens
         x, weight = (x * gain, weight) if x.numel() < weight.numel() else (x, weight * gain)
-        bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
-        return F.linear(x, weight.to(x.dtype), bias)
+        bias = self.bias if self.bias is None or self.bias_gain == 1 else self.bias * self.bias_gain
+        return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 class EqualConv2d(nn.Module):
@@ -122,6 +122,7 @@ def adaptive_conv_shared(
     demodulate: bool = True,
     gain: float = 1.0,
     products: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Adaptive convolution as K shared convolutions, mixed after: y_n = d_n . sum_m a_nm (K_m * (s_n . x_n)).
 
@@ -136,12 +137,15 @@ def adaptive_conv_shared(
         scale = demodulation(gram(bank) if products is None else products, style, selection) * gain
     else:
         scale = x.new_full((n, out_channels), gain)
-    if selection is None:
-        return y * scale.to(x.dtype).view(n, out_channels, 1, 1)
-    gate = (selection[:, :, None] * scale[:, None]).to(x.dtype)[..., None, None]
-    # one product per kernel keeps channels_last, a sum over a five-dimensional view would not
-    parts = [part * gate[:, m] for m, part in enumerate(y.split(out_channels, dim=1))]
-    return sum(parts[1:], parts[0])
+    gate = scale[:, None] if selection is None else selection[:, :, None] * scale[:, None]
+    gate = gate.to(x.dtype)[..., None, None]
+    # One product per kernel keeps channels_last, a sum over a five-dimensional view would not; scaling and
+    # adding at once saves a pass over the features for each.
+    first, *others = y.split(out_channels, dim=1)
+    out = first * gate[:, 0] if bias is None else torch.addcmul(_per_channel(bias, x), first, gate[:, 0])
+    for m, part in enumerate(others, start=1):
+        out = out.addcmul_(part, gate[:, m])
+    return out
 
 
 def adaptive_conv_grouped(
@@ -152,6 +156,7 @@ def adaptive_conv_grouped(
     *,
     demodulate: bool = True,
     gain: float = 1.0,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Adaptive convolution with one mixed kernel per sample, as a grouped convolution (StyleGAN2's way).
 
@@ -168,7 +173,13 @@ def adaptive_conv_grouped(
         weight = weight * (weight.square().sum((2, 3, 4), keepdim=True) + DEMODULATION_EPS).rsqrt()
     weight = (weight * gain).reshape(n * out_channels, in_channels, size, size).to(x.dtype)
     y = F.conv2d(x.reshape(1, n * in_channels, h, w), weight, padding=size // 2, groups=n)
-    return y.view(n, out_channels, h, w).contiguous(memory_format=torch.channels_last)
+    y = y.view(n, out_channels, h, w).contiguous(memory_format=torch.channels_last)
+    return y if bias is None else y.add_(_per_channel(bias, x))
+
+
+def _per_channel(bias: Tensor, x: Tensor) -> Tensor:
+    """A bias [O] as a map [1, O, 1, 1] in the dtype of x."""
+    return bias.to(x.dtype).view(1, -1, 1, 1)
 
 
 def adaptive_conv(
@@ -180,26 +191,28 @@ def adaptive_conv(
     demodulate: bool = True,
     gain: float = 1.0,
     products: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Convolve each sample with its own kernel, mixed from a bank and modulated by its style (Eq. 2-3).
 
     x [N, I, H, W], bank [K, O, I, k, k], style s [N, I], selection a [N, K] (rows sum to 1; None when K = 1),
-    products `gram(bank)` where it is known -> [N, O, H, W], times gain. Takes the cheaper of two equal
-    computations by shape: shared convolutions up to two kernels or on small maps, per-sample kernels else.
+    products `gram(bank)` where it is known, bias [O] -> [N, O, H, W], times gain, plus bias. Takes the
+    cheaper of two equal computations by shape: shared convolutions up to two kernels or on small maps,
+    per-sample kernels else.
     """
     kernels, pixels = bank.shape[0], x.shape[-1] * x.shape[-2]
     if kernels <= 2 or pixels <= 64:
         return adaptive_conv_shared(
-            x, bank, style, selection, demodulate=demodulate, gain=gain, products=products
+            x, bank, style, selection, demodulate=demodulate, gain=gain, products=products, bias=bias
         )
-    return adaptive_conv_grouped(x, bank, style, selection, demodulate=demodulate, gain=gain)
+    return adaptive_conv_grouped(x, bank, style, selection, demodulate=demodulate, gain=gain, bias=bias)
 
 
 class AdaptiveConv2d(nn.Module):
     """Adaptive convolution with its two affine maps from w: style (bias 1) and, for K > 1, the kernel
     selection.
 
-    x [N, I, H, W], w [N, w_dim] -> [N, O, H, W]. The bank is stored flat as (K*O, I, k, k): a
+    x [N, I, H, W], w [N, w_dim], bias [O] -> [N, O, H, W]. The bank is stored flat as (K*O, I, k, k): a
     five-dimensional parameter would break `.to(memory_format=channels_last)` on the whole module.
     """
 
@@ -231,7 +244,7 @@ class AdaptiveConv2d(nn.Module):
         """a = softmax(W_filter^T w + b_filter), [N, w_dim] -> [N, K]; None for K = 1 (Eq. 2)."""
         return None if self.select is None else self.select(w).softmax(dim=-1)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
         bank = self.weight.unflatten(0, (self.kernels, self.out_channels))
         return adaptive_conv(
             x,
@@ -241,6 +254,7 @@ class AdaptiveConv2d(nn.Module):
             demodulate=self.demodulate,
             gain=self.gain,
             products=self.products(bank),
+            bias=bias,
         )
 
 

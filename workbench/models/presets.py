@@ -122,6 +122,7 @@ def gigagan_64() -> Preset:
             "mode_seeking_weight": 0.0,
             "range_weight": 0.0,
             "diffaugment": "color,translation,cutout",
+            "gradient_checkpointing": True,
         },
     )
 

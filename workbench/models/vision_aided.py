@@ -29,14 +29,15 @@ from workbench.models.ops import EqualConv2d, downsample, leaky, upsample
 class VisionAidedConfig:
     """taps: names of the image tower's modules whose outputs are judged, finest first ("layer2" of a
     ModifiedResNet, "transformer.resblocks.3" of a ViT: what comes out of its fourth block); proj: channels
-    after the fixed random projection; width: channels of the heads; embed_dim: CLIP's embedding; group: as in
-    DiscriminatorConfig; seed: of the random projections, which are part of the model's definition.
+    after the fixed random projection; width: channels of the heads; embed_dim: CLIP's embedding, None = the
+    heads judge without text; group: as in DiscriminatorConfig; seed: of the random projections, which are
+    part of the model's definition.
     """
 
     taps: tuple[str, ...] = ("act3", "layer1", "layer2", "layer3")
     proj: int = 64
     width: int = 128
-    embed_dim: int = 128
+    embed_dim: int | None = 128
     head_layers: int = 1
     group: int = 2
     seed: int = 0
@@ -51,7 +52,9 @@ class VisionAidedConfig:
             raise WorkbenchError(
                 f"taps are {list(self.taps)}: expected each layer once. Remove the repeated name."
             )
-        check_counts(self, ("proj", "width", "embed_dim", "head_layers"))
+        if self.embed_dim is not None:
+            check_counts(self, ("embed_dim",))
+        check_counts(self, ("proj", "width", "head_layers"))
         check_counts(self, ("group",), low=0)
 
     def to_json(self) -> dict:
@@ -173,7 +176,7 @@ class VisionHead(nn.Module):
     """Judge of one scale: two 3 x 3 convolutions, the deviation inside the group, then psi on the CLIP
     embedding.
 
-    x [N, proj, H, H], list of t [N, e] -> one logit [N] for each t.
+    x [N, proj, H, H], list of t [N, e] (None without text) -> one logit [N] for each t.
     """
 
     def __init__(self, config: VisionAidedConfig):
@@ -183,7 +186,7 @@ class VisionHead(nn.Module):
         self.conv1 = spectral_conv(config.width + (1 if config.group else 0), config.width, 3)
         self.head = TextHead(config.width, config.embed_dim, config.head_layers)
 
-    def forward(self, x: Tensor, captions: list[Tensor]) -> list[Tensor]:
+    def forward(self, x: Tensor, captions: list[Tensor] | None) -> list[Tensor]:
         x = leaky(self.conv0(x))
         if x.shape[-1] > 8:
             x = downsample(x)
@@ -196,8 +199,8 @@ class VisionAided(nn.Module):
     """All heads with their random projection; the frozen tower is passed in, so that it is never saved with
     the heads.
 
-    features(maps) -> projected maps; forward(projected, captions) -> one list of logits for each caption set,
-    one logit [N] for each tap, higher = judged real.
+    forward(maps, captions) -> one list of logits for each caption set (one where captions is None), one logit
+    [N] for each tap, higher = judged real.
     """
 
     def __init__(self, config: VisionAidedConfig, channels: list[int]):
@@ -211,15 +214,15 @@ class VisionAided(nn.Module):
         """Set the projection's scales from the maps of some real pictures (once, before training)."""
         self.projection.scale.copy_(torch.stack([1 / m.float().square().mean().sqrt() for m in maps]))
 
-    def forward(self, maps: list[Tensor], captions: list[Tensor]) -> list[list[Tensor]]:
-        widths = {t.shape[-1] for t in captions}
+    def forward(self, maps: list[Tensor], captions: list[Tensor] | None) -> list[list[Tensor]]:
+        widths = {None} if captions is None else {t.shape[-1] for t in captions}
         if widths != {self.config.embed_dim} or len(maps) != len(self.heads):
             raise WorkbenchError(
-                f"the vision-aided heads were given {len(maps)} maps and captions {sorted(widths)} wide: "
+                f"the vision-aided heads were given {len(maps)} maps and captions {list(widths)} wide: "
                 f"expected {len(self.heads)} maps and {self.config.embed_dim}. Take both from the CLIP that "
                 "the preset was made for."
             )
-        logits = [[] for _ in captions]
+        logits = [[] for _ in (captions or [None])]
         for head, x in zip(self.heads, self.projection(maps), strict=True):
             for out, judged in zip(logits, head(x, captions), strict=True):
                 out.append(judged)

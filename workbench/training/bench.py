@@ -17,6 +17,7 @@ from workbench.models.presets import preset
 from workbench.training import steps
 from workbench.training.config import TrainConfig
 from workbench.training.players import Players, build
+from workbench.training.step_batch import StepBatch
 
 # operators that are arithmetic the networks cannot do without: convolutions and matrix products
 KERNELS = (
@@ -26,12 +27,15 @@ KERNELS = (
     "aten::bmm",
     "aten::addmm",
     "aten::baddbmm",
+    "aten::mv",
+    "scaled_dot_product",
     "gemm",
     "cudnn",
     "xmma",
     "cutlass",
 )
 SHOWN = 15
+_FREE = 2**28  # numbers of four bytes: 1 GiB, more than a step of 32 small pictures holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +68,15 @@ class StepSpeed:
         share = (
             ""
             if self.kernel_share is None
-            else f"{self.kernel_share:.0%} of the time in convolution and matrix kernels"
+            else f"{self.kernel_share:.1%} of the processor time in convolution and matrix kernels"
         )
-        table = Table("operator", "share of time", "calls a step", title=title, caption=share)
+        table = Table("operator", "share of processor time", "calls a step", title=title, caption=share)
         for name, part, calls in self.profile:
             table.add_row(name, f"{part:.1%}", str(calls))
         return table
 
 
-def made_up_batch(players: Players, batch_size: int, seed: int) -> steps.StepBatch:
+def made_up_batch(players: Players, batch_size: int, seed: int) -> StepBatch:
     """A batch of noise pictures with real captions: the arithmetic of a step does not depend on what they
     show.
     """
@@ -82,7 +86,7 @@ def made_up_batch(players: Players, batch_size: int, seed: int) -> steps.StepBat
     captions = [f"a dog number {k}" for k in range(batch_size // 2)]
     text = players.captions(captions).index_select(torch.arange(batch_size) // 2).to(device)
     images = torch.rand(batch_size, 3, size, size, generator=generator) * 2 - 1
-    return steps.StepBatch(
+    return StepBatch(
         images=images.to(device, memory_format=torch.channels_last),
         text=text,
         mismatch=torch.arange(batch_size, device=device).roll(2),
@@ -135,12 +139,25 @@ def step(
 def profile_steps(run, count: int) -> tuple[list[tuple[str, float, int]], float]:
     """Profile `count` calls of run(k). Returns the costliest operators as (name, share of self time, calls a
     step), and the share of convolution and matrix kernels in all self time.
+
+    On the CPU on one thread, where an operator's self time is its processor time. With more of them the
+    profiler would see wall time: an operator too small to be divided would count for the idle cores too.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _profiled(run, count)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _profiled(run, count: int) -> tuple[list[tuple[str, float, int]], float]:
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
     cpu, cuda, calls = Counter(), Counter(), Counter()
     for at in range(count):
-        # a profile for each step: what the profiler keeps of one breaks up the freed memory, and later steps
-        # would take fresh pages for every large map (half as much time again for what is no arithmetic)
+        # A profile for each step, and free memory in one piece before it: what the profiler keeps breaks that
+        # up, and every large map would come as fresh pages, as none does in a training (a tenth of the time).
+        torch.ones(_FREE)
         with profile(activities=activities) as trace:
             run(at)
         for event in trace.key_averages():
