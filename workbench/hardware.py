@@ -11,6 +11,7 @@ bf16 likes channel counts that are multiples of 32, and convolutions on CPU and 
 import contextlib
 import ctypes
 import functools
+import importlib.util
 import os
 import platform
 import sys
@@ -80,6 +81,8 @@ def choose_device(device: str | None = None) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     name, _, index = device.partition(":")
+    if name == "xla" and importlib.util.find_spec("torch_xla") is not None:
+        return device  # a TPU, as Accelerate names it
     if name not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
         raise WorkbenchError(f"The device {device!r} is not known: use cpu, cuda, cuda:0 or mps.")
     if name == "cuda" and not torch.cuda.is_available():
@@ -192,6 +195,8 @@ def _probe(device: str, quick: bool, timer: Timer) -> Machine:
             "fp32",
             "fp32: bf16 is not used on Apple GPUs, where its support varies by system version",
         )
+    elif kind == "xla":  # a lazy device: timing it times nothing
+        precision, reason = "bf16", "bf16: TPUs compute in it (not measured)"
     elif kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         precision, reason = "fp32", "fp32: this GPU has no bf16 of its own"
     else:

@@ -1,7 +1,7 @@
 """The Dataset tab in a real browser: turn a dog, draw a set and stop it, bring pictures and check them."""
 
-import re
 import shutil
+import threading
 
 import pytest
 
@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from watching import PATIENCE_MS
 
 from workbench.app.server import launch
+from workbench.datasets import writing
 from workbench.datasets.rows import read_folder
 
 pytestmark = pytest.mark.browser
@@ -43,25 +44,42 @@ def test_a_dog_is_turned_and_the_next_one_comes(page):
     expect(page.locator("#turn-index input")).to_have_value("1")
 
 
-def test_a_set_is_drawn_stopped_and_finished(page, tmp_path):
+@pytest.fixture
+def held_at_eight(monkeypatch):
+    """Pictures from the eighth on are written only when the event is set: a fast machine would be through
+    with all of them before anybody can press Cancel."""
+    pressed, write = threading.Event(), writing.write_picture
+
+    def gated(file, picture):
+        if int(file.stem) >= 8:
+            assert pressed.wait(PATIENCE_MS / 1000)
+        write(file, picture)
+
+    monkeypatch.setattr(writing, "write_picture", gated)
+    yield pressed
+    pressed.set()
+
+
+def test_a_set_is_drawn_stopped_and_finished(page, tmp_path, held_at_eight):
     page.get_by_role("tab", name="Draw a set").click()
     page.locator("#draw-name textarea, #draw-name input").fill("../up")
     page.locator("#draw-go").click()
     expect(page.get_by_text("expected letters, digits").first).to_be_visible()
     page.locator("#draw-name textarea, #draw-name input").fill("mine")
-    page.locator("#draw-count input[type=number]").fill("40")
+    page.locator("#draw-count input[type=number]").fill("24")
     page.locator("#draw-go").click()
     folder, status = tmp_path / "runs" / "datasets" / "mine", page.locator("#draw-status")
-    expect(status).to_contain_text(re.compile(r"Drawing: [1-9]\d* of 40"))
+    expect(status).to_contain_text("Drawing: 8 of 24")
     page.locator("#draw-stop").click()
     expect(status).to_contain_text("Stopped")
-    page.wait_for_timeout(3000)
-    kept = len(list(folder.glob("images/*.png")))
-    page.wait_for_timeout(2000)
-    assert 0 < kept < 40 and len(list(folder.glob("images/*.png"))) == kept  # cancel stops the work itself
+    held_at_eight.set()
+    for job in [thread for thread in threading.enumerate() if thread.name == "dataset-job"]:
+        job.join(PATIENCE_MS / 1000)
+    # Cancel stops the work itself, behind the pictures that it was at.
+    assert sorted(file.name for file in folder.glob("images/*")) == [f"{k:06d}.png" for k in range(12)]
     page.locator("#draw-go").click()
-    expect(page.locator("#draw-sheet img")).to_have_count(40)
-    assert len(read_folder(folder)) == 40
+    expect(page.locator("#draw-sheet img")).to_have_count(24)
+    assert len(read_folder(folder)) == 24
     expect(page.locator("#draw-summary")).to_contain_text("workbench train --data runs/datasets/mine")
 
 

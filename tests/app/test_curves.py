@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from workbench.app.curves import Chart, Line, chart_html, short_count
+from workbench.app.curves import Chart, Line, chart_html, evidence_charts, short_count
 
 
 def chart(points, **more) -> str:
@@ -36,6 +36,21 @@ def test_text_and_axes_take_the_colour_of_the_page():
     assert "currentColor" in shown and "#010203" not in shown and "#333333" not in shown
     assert "T &lt;1&gt;" in shown and "a &amp; b ends at 2" in shown
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", shown) and "<image" not in shown
+
+
+def test_what_the_monitor_saw_is_drawn_and_marked_where_it_was_said():
+    steps = [{"kind": "step", "cur_nimg": n, "D.real": n / 10, "D.fake": -n / 10} for n in (10, 20, 30)]
+    event = {"kind": "event", "event": "overpowering", "text": "…", "shows": ["D.real", "D.fake", "gone"]}
+    charts = evidence_charts([*steps, {**event, "cur_nimg": 20}, {**event, "cur_nimg": 30}])
+    (seen,) = charts
+    assert seen.title == "Seen by the monitor: overpowering" and list(seen.marks) == [20, 30]
+    assert [(line.label, line.points[0]) for line in seen.lines] == [
+        ("D.real", (10, 1.0)),
+        ("D.fake", (10, -1.0)),
+    ]
+    shown = chart_html(seen)
+    assert shown.count('id="wb-mark"') == 2 and "marked at 20 images; marked at 30 images" in shown
+    assert evidence_charts([*steps, {"kind": "event", "event": "settings", "text": "…", "cur_nimg": 5}]) == []
 
 
 def test_nothing_measured_is_said_not_drawn():

@@ -4,8 +4,8 @@ import html
 import json
 import re
 
+from workbench.app.run_view import no_run_html, run_html
 from workbench.app.runs import Run
-from workbench.app.training import no_run_html, run_html
 
 
 def test_a_run_is_shown_whole(run_folder):
@@ -31,9 +31,20 @@ def test_what_the_trainer_noticed_is_told_in_its_words(tmp_path):
     assert "No sample grids yet" in shown and f"workbench gif {tmp_path}" in shown
 
 
+def test_what_the_monitor_saw_is_drawn_and_marked_above_the_usual_curves(tmp_path):
+    lines = [{"kind": "step", "cur_nimg": n, "G.loss": 1.0, "spread.fake": 0.1 / n} for n in (100, 200, 300)]
+    lines.insert(
+        2, {"kind": "event", "cur_nimg": 200, "event": "low-spread", "text": "T.", "shows": ["spread.fake"]}
+    )
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = run_html(Run(name="r", folder=tmp_path))
+    assert shown.index("Seen by the monitor: low spread") < shown.index("Losses of G and D")
+    assert shown.index("Losses of G and D") < shown.index("Not in this history yet")  # empty charts come last
+
+
 def test_an_empty_history_is_no_error(tmp_path):
     (tmp_path / "history.jsonl").write_text("")
-    assert "history of this run is empty" in run_html(Run(name="r", folder=tmp_path))
+    assert "Grids and curves appear here" in run_html(Run(name="r", folder=tmp_path))
 
 
 def test_without_a_run_the_tab_says_how_to_make_one():

@@ -165,7 +165,7 @@ def test_a_network_that_is_down_is_one_sentence(hub, folder, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = f"http://127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setattr(constants, "ENDPOINT", closed)
-    with pytest.raises(WorkbenchError, match="cannot be reached; 0 of 7 files of me/dogs are there"):
+    with pytest.raises(WorkbenchError, match="cannot be reached, 0 of 7 files of me/dogs are there"):
         upload(folder)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WorkbenchError, match="cannot be reached"):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import shard_sets
 from PIL import Image
 
 from workbench.datasets.rows import read_folder
@@ -90,3 +91,9 @@ def test_a_broken_picture_is_named(tmp_path):
     (folder / "b.png").write_text("<html>404</html>")
     with pytest.raises(WorkbenchError, match=r"b\.png is broken or no picture"):
         read_folder(folder)
+
+
+def test_a_folder_of_shards_is_sent_on(tmp_path):
+    shard_sets.shards(tmp_path, [2])
+    with pytest.raises(WorkbenchError, match=r"holds shards .* `workbench dataset shards unpack "):
+        read_folder(tmp_path)

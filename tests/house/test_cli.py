@@ -34,6 +34,7 @@ COMMANDS = [
     ["train"],
     ["ablate"],
     ["trials"],
+    ["sweep"],
     ["gif"],
     ["sample"],
     ["open-picture"],
@@ -49,6 +50,8 @@ COMMANDS = [
     ["bench", "step"],
     ["bench", "loader"],
     ["bench", "params"],
+    ["bench", "shards"],
+    ["bench", "overhead"],
     ["doctor"],
     ["app"],
 ]
@@ -131,7 +134,10 @@ def test_a_mistake_is_one_line_on_stderr_and_debug_shows_where(capsys, monkeypat
 def test_a_pause_before_the_first_image_is_refused(capsys, tmp_path):
     out = tmp_path / "run"
     assert cli.main(["train", "--data", "d", "--out", str(out), "--pause-at", "0"]) == 2
-    assert capsys.readouterr().err == "error: --pause-at is 0: expected a number of images of at least 1.\n"
+    said = capsys.readouterr().err
+    assert (
+        said.startswith("error: --pause-at is '0': expected a whole number of at least 1") and "2kimg" in said
+    )
     assert not out.exists()
 
 

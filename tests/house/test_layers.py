@@ -37,7 +37,7 @@ def test_rooms_import_downwards_only():
 def test_an_import_upwards_or_aside_breaks_the_contract(tmp_path, lower, upper):
     package = tmp_path / "workbench"
     package.mkdir()
-    for name in ("__init__", "errors", "hardware", lower, upper):
+    for name in ("__init__", "errors", "hardware", "cluster", "hub", lower, upper):
         (package / f"{name}.py").touch()
     (package / f"{lower}.py").write_text(f"import workbench.{upper}\n")
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
@@ -49,7 +49,7 @@ def test_an_import_upwards_or_aside_breaks_the_contract(tmp_path, lower, upper):
 def test_a_room_outside_the_plan_breaks_the_contract(tmp_path):
     package = tmp_path / "workbench"
     package.mkdir()
-    for name in ("__init__", "errors", "hardware", "attic"):
+    for name in ("__init__", "errors", "hardware", "cluster", "hub", "attic"):
         (package / f"{name}.py").touch()
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     done = lint(tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from workbench.datasets.world.folder import write_world
+from workbench.errors import WorkbenchError
 from workbench.models.discriminator import DiscriminatorConfig
 from workbench.models.generator import GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
@@ -119,20 +120,24 @@ def _run_alone(inputs: tuple[Path, Path], out: Path, said: Path | None) -> None:
 
 
 def start_pair(
-    inputs: tuple[Path, Path], out: Path, port: int, *, late: float = 0.0
+    inputs: tuple[Path, Path], out: Path, port: int, *, late: float = 0.0, images: int = 64, **options
 ) -> list[mp.process.BaseProcess]:
     """One tiny run by two processes, as `accelerate launch` or torchrun start them.
 
-    late: seconds that the second one loses before it looks for a checkpoint.
+    late: seconds that the second one loses before it looks for a checkpoint. options: as of `run_tiny`. Each
+    writes its weights to rank*.json beside the run, or the error that ended it to rank*.txt.
     """
     context = mp.get_context("forkserver")
-    pair = [context.Process(target=_run_rank, args=(inputs, out, rank, port, late)) for rank in range(2)]
+    options["images"] = images
+    pair = [
+        context.Process(target=_run_rank, args=(inputs, out, rank, port, late, options)) for rank in range(2)
+    ]
     for process in pair:
         process.start()
     return pair
 
 
-def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int, late: float) -> None:
+def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int, late: float, options: dict) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     torch.set_num_threads(1)
@@ -151,6 +156,10 @@ def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int, late: 
 
     checkpoint.newest = newest_after_a_while
     setup.players.build = build  # to look at this process's own weights afterwards
-    run_tiny(inputs, out, images=64)
+    try:
+        run_tiny(inputs, out, **options)
+    except WorkbenchError as error:
+        (out.parent / f"rank{rank}.txt").write_text(str(error))
+        raise SystemExit(2) from error  # as the command line does
     weights = [p.detach().double().flatten() for m in players[0].modules().values() for p in m.parameters()]
     (out.parent / f"rank{rank}.json").write_text(json.dumps(torch.cat(weights).tolist()))

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from workbench.errors import WorkbenchError
-from workbench.training import checkpoint
+from workbench.training import checkpoint, migrations
+from workbench.training.config import TrainConfig
+from workbench.training.monitor import Monitor
 
 
 class Killed(BaseException):
@@ -102,12 +104,32 @@ def test_a_damaged_one_is_named_and_passed_over(tmp_path):
     assert "cannot be read" in checkpoint.newest(tmp_path)[1][0]
 
 
-def test_another_schema_is_refused(tmp_path):
-    folder = save(tmp_path, 10)
+@pytest.mark.parametrize(
+    ("schema", "why"), [(99, "a later version wrote it; update the workbench"), ("x", "it is none of ours")]
+)
+def test_another_schema_is_refused_in_one_sentence(tmp_path, schema, why):
+    folder = save(tmp_path, 10, monitor={})
     state = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps({**state, "schema": 99}))
-    with pytest.raises(WorkbenchError, match="schema 99, expected 1"):
+    assert state["schema"] == migrations.CURRENT
+    (folder / "state.json").write_text(json.dumps({**state, "schema": schema}))
+    with pytest.raises(WorkbenchError, match=f"schema {schema!r}, and this workbench reads 1 to 2: {why}"):
         checkpoint.read(folder)
+
+
+def test_a_checkpoint_of_the_first_version_loads_as_one_of_now(tmp_path):
+    """Its state.json is one that version 1 wrote; only the list of files is this test's."""
+    old = json.loads((Path(__file__).parent / "histories" / "state-1.json").read_text())
+    assert old["schema"] == 1
+    folder = save(tmp_path, 10)
+    files = json.loads((folder / "state.json").read_text())["files"]
+    (folder / "state.json").write_text(json.dumps({**old, "files": files}))
+    found = checkpoint.read(folder).state
+    assert found["schema"] == migrations.CURRENT and found["step"] == old["step"] == 3125
+    assert found["monitor"].items() >= old["monitor"].items()
+    watch = Monitor(TrainConfig(images=200_000))
+    assert found["monitor"].keys() == watch.state.keys()
+    watch.state = found["monitor"]
+    assert watch.evaluation(120_000, 12.0, 0.9) == []
 
 
 def test_the_newest_and_the_best_stay(tmp_path):

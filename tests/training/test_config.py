@@ -14,6 +14,29 @@ def test_json_round_trip():
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
+def test_an_option_that_is_off_leaves_no_trace():
+    plain = TrainConfig().to_json()
+    assert not {"ema_rampup", "grid", "conditioning", "gradient_checkpointing", "compile"} & set(plain)
+    changed = TrainConfig(grid="3x2", conditioning="none", ema_rampup=0.1)
+    told = changed.to_json()
+    assert (told["grid"], told["conditioning"], told["ema_rampup"]) == ([3, 2], "none", 0.1)
+    assert TrainConfig.from_json(json.loads(json.dumps(told))) == changed
+    assert differences(TrainConfig(), changed)["grid"] == ([6, 6], [3, 2])
+
+
+def test_epochs_become_images_with_the_data_set():
+    config = TrainConfig(images="100epochs", checkpoint_every_nimg="5 epochs", log_every_nimg="2kimg")
+    assert (config.images, config.checkpoint_every_nimg, config.log_every_nimg) == (
+        "100epochs",
+        "5epochs",
+        2000,
+    )
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    known = config.for_epoch(5000)
+    assert (known.images, known.checkpoint_every_nimg) == (500_000, 25_000)
+    assert known.for_epoch(1) == known and known.lr_scale(500_000) == known.lr_floor
+
+
 def test_learning_rate_by_hand():
     config = TrainConfig(images=1000, constant_share=0.3, lr_floor=0.1)
     assert [config.lr_scale(n) for n in (0, 150, 300)] == [1.0, 1.0, 1.0]
@@ -52,7 +75,11 @@ def test_differences_are_named():
         ("lr_D", 0.0, "lr_D is 0.0"),
         ("constant_share", 1.2, "constant_share is 1.2: expected a number from 0 to 1"),
         ("betas", (0.0, 1.0), "betas are"),
-        ("precision", "fp16", "precision is 'fp16'"),
+        ("precision", "fp8", "precision is 'fp8'"),
+        ("conditioning", "labels", "conditioning is 'labels': expected auto, none, class or text"),
+        ("compile", 1, "compile is 1: expected true or false"),
+        ("ema_rampup", 1.5, "ema_rampup is 1.5: expected a number from 0 to 1"),
+        ("grid", "3", "grid is '3': expected columns x rows"),
         ("adversarial", "wasserstein", "adversarial is 'wasserstein'"),
         ("matching_weight", -1.0, "matching_weight is -1.0"),
     ],

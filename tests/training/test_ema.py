@@ -1,11 +1,14 @@
 """The average of G: closed forms of its half-life and ramp-up, buffers, refusals."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from workbench.errors import WorkbenchError
-from workbench.training.ema import EMA, ema_beta
+from workbench.training.config import TrainConfig
+from workbench.training.ema import EMA, beta_of, ema_beta
 
 
 def constant(value: float) -> nn.Module:
@@ -40,6 +43,22 @@ def test_ramp_up_is_five_percent_of_the_images_seen():
     assert ema_beta(32, 0, 10.0) == 0.0
     assert ema_beta(32, 20_000, 10.0) == pytest.approx(0.5 ** (32 / 1000))
     assert ema_beta(32, 200_000, 10.0) == ema_beta(32, 10**9, 10.0) == pytest.approx(0.5 ** (32 / 10_000))
+
+
+def test_the_ramp_up_of_a_run_in_closed_form():
+    """While h = r k B, n steps of B leave prod_k 0.5 ** (B / h) = 0.5 ** (sum_k 1 / k / r) of the start."""
+    config = TrainConfig(batch_size=10, ema_halflife_kimg=1000.0, ema_rampup=2.0**-1)
+    left = math.prod(beta_of(config, 10 * k) for k in range(1, 21))
+    assert left == pytest.approx(0.5 ** (2 * sum(1 / k for k in range(1, 21))))
+    assert beta_of(config, 1000) == pytest.approx(0.5 ** (10 / 500))
+    assert beta_of(config, 10**8) == pytest.approx(0.5 ** (10 / 1_000_000))  # the half-life is reached
+
+
+def test_without_ramp_up_the_half_life_holds_from_the_first_step():
+    config = TrainConfig(batch_size=10, ema_halflife_kimg=1.0, ema_rampup=0.0)
+    assert beta_of(config, 10) == beta_of(config, 10**8) == pytest.approx(0.5**0.01)
+    usual = TrainConfig()
+    assert beta_of(usual, 40_000) == ema_beta(32, 40_000, 5.0, ramp_up=0.05)  # what runs did before
 
 
 def test_the_batch_size_changes_nothing_per_image():

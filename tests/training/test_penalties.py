@@ -2,7 +2,10 @@
 
 import torch
 
+from workbench.training.config import TrainConfig
 from workbench.training.penalties import finite_difference_penalty, gradient_penalty
+from workbench.training.step_batch import StepBatch
+from workbench.training.terms import due_penalties
 
 
 def test_linear_judge_gives_the_square_of_its_slope():
@@ -53,16 +56,13 @@ def test_finite_difference_trains_the_judge_without_second_derivatives():
 
 
 def test_sixteen_plain_steps_weigh_as_much_as_a_lazy_one():
-    from workbench.training import steps
-    from workbench.training.config import TrainConfig
-
-    batch = steps.StepBatch(images=torch.zeros(2, 3, 4, 4), text=None, mismatch=None, z=None, generator=None)
+    batch = StepBatch(images=torch.zeros(2, 3, 4, 4), text=None, mismatch=None, z=None, generator=None)
     for every in (1, 4, 16):
         config = TrainConfig(r1_every=every, r1_gamma=2.0, r2_gamma=3.0)
         due = [
             (name, gamma * config.r1_every)
             for step in range(16)
-            for name, gamma, _ in steps.due_penalties(batch, [batch.images], step, config)
+            for name, gamma, _ in due_penalties(batch, [batch.images], step, config)
         ]
         assert sum(weight for name, weight in due if name == "D.r1") == 32
         assert sum(weight for name, weight in due if name == "D.r2") == 48

@@ -6,11 +6,14 @@ import pytest
 import torch
 from tiny_run import tiny_preset
 
+from workbench.models.discriminator import pyramid_for
 from workbench.models.mini_clip import new_mini_clip
+from workbench.models.ops import box_pyramid
 from workbench.models.text import TextEncoder, save_clip
 from workbench.training import losses, steps
 from workbench.training.config import TrainConfig
 from workbench.training.players import NormGuard, build
+from workbench.training.step_batch import StepBatch, mismatched_rows, pair_features
 
 CAPTIONS = ["a black dog in the snow", "a white dog at night", "a red dog on the beach", "a sable dog by day"]
 
@@ -45,7 +48,7 @@ def batch(players, small_preset):
     images = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     z = torch.randn(8, small_preset.generator.z_dim, generator=torch.Generator().manual_seed(1))
     mismatch = torch.arange(8).roll(2)
-    return steps.StepBatch(
+    return StepBatch(
         images=images, text=text, mismatch=mismatch, z=z, generator=torch.Generator().manual_seed(2)
     )
 
@@ -117,13 +120,13 @@ def test_d_learns_to_tell_and_g_to_please(players, batch, config):
 
     def d_loss():
         with torch.no_grad():
-            captions = steps.pair_features(batch.text)
+            captions = pair_features(batch.text)
             text = players.G.encode_text(captions).repeat_interleave(2)
             fakes = players.G.synthesis(players.G.mapping(batch.z, text.t_global), text)
             entries = players.D.config.entries
             t = players.D.encode_text(captions).repeat_interleave(2, dim=0)
-            real = players.D(steps.box_pyramid(batch.images, entries), t)[0]
-            fake = players.D(steps.pyramid_for(fakes, entries), t)[0]
+            real = players.D(box_pyramid(batch.images, entries), t)[0]
+            fake = players.D(pyramid_for(fakes, entries), t)[0]
         return losses.d_nonsaturating(real, fake).item(), losses.g_nonsaturating(fake).item()
 
     plain = TrainConfig(
@@ -195,7 +198,7 @@ def test_one_clip_is_read_and_another_one_sees(small_preset, config, clip_folder
     assert torch.allclose(players.tower(pictures)[1], expected, atol=1e-4)  # the seeing CLIP's tower
     text = found.index_select(torch.arange(8) // 2)
     size = small_preset.generator.resolution
-    batch = steps.StepBatch(
+    batch = StepBatch(
         images=torch.rand(8, 3, size, size) * 2 - 1, text=text, mismatch=torch.arange(8).roll(2),
         z=torch.randn(8, small_preset.generator.z_dim), generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
@@ -209,18 +212,18 @@ def test_a_picture_without_a_false_caption_takes_no_part_in_the_matching_loss(pl
         batch_size=8, images=1000, vision_weight=0, r1_gamma=0, r2_gamma=0, matching_generated=False
     )
     mismatch = torch.tensor([2, 3, -1, -1, 6, 7, 0, 1])
-    assert steps.mismatched_rows(mismatch, every).tolist() == [0, 1, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15]
-    assert steps.mismatched_rows(mismatch, real_only).tolist() == [0, 1, 4, 5, 6, 7]
+    assert mismatched_rows(mismatch, every).tolist() == [0, 1, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15]
+    assert mismatched_rows(mismatch, real_only).tolist() == [0, 1, 4, 5, 6, 7]
     off = TrainConfig(batch_size=8, images=1000, matching_weight=0)
-    assert steps.mismatched_rows(mismatch, off).tolist() == []
+    assert mismatched_rows(mismatch, off).tolist() == []
     with torch.no_grad():
-        captions = steps.pair_features(batch.text)
+        captions = pair_features(batch.text)
         text = players.G.encode_text(captions).repeat_interleave(2)
         fakes = players.G.synthesis(players.G.mapping(batch.z, text.t_global), text)
         entries = players.D.config.entries
         t = players.D.encode_text(captions).repeat_interleave(2, dim=0)
         rows = mismatch >= 0
-        judged = [steps.box_pyramid(batch.images, entries), steps.pyramid_for(fakes, entries)]
+        judged = [box_pyramid(batch.images, entries), pyramid_for(fakes, entries)]
         wrong = [[x[rows] for x in players.D(levels, t[mismatch])[0]] for levels in judged]
         expected = sum(losses.d_matching(logits) for logits in wrong) / 2
     players.heads = players.tower = None
@@ -238,16 +241,16 @@ def test_gs_own_side_of_the_matching_loss_has_both_signs(players, batch, side, d
 
     def wrong_logit():
         with torch.no_grad():
-            captions = steps.pair_features(batch.text)
+            captions = pair_features(batch.text)
             text = players.G.encode_text(captions).repeat_interleave(2)
             fakes = players.G.synthesis(players.G.mapping(batch.z, text.t_global), text)
             t = players.D.encode_text(captions).repeat_interleave(2, dim=0)[batch.mismatch]
-            (logits,) = players.D(steps.pyramid_for(fakes, players.D.config.entries), t)
+            (logits,) = players.D(pyramid_for(fakes, players.D.config.entries), t)
             return torch.stack(logits).mean().item()
 
     before = wrong_logit()
     for _ in range(3):
-        captions = steps.pair_features(batch.text)
+        captions = pair_features(batch.text)
         text = players.G.encode_text(captions).repeat_interleave(2)
         fakes = players.G.synthesis(players.G.mapping(batch.z, text.t_global), text)
         stats, applied = steps.g_step(players, batch, captions, fakes, [], [], None, config=config)

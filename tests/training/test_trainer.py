@@ -56,6 +56,19 @@ def test_from_the_very_first_checkpoint_too(inputs, whole_run, same_run, tmp_pat
     same_run(whole_run, tmp_path / "run")
 
 
+def test_a_run_begun_by_the_first_version_goes_on_exactly(inputs, whole_run, same_run, tmp_path):
+    """Version 1 wrote the same tensors, and a state without what the monitor remembers now."""
+    run = tmp_path / "run"
+    tiny_run.run_tiny(inputs, run, stop_after_nimg=96)
+    for folder in checkpoint.list_checkpoints(run):
+        state = json.loads((folder / "state.json").read_text())
+        known = ("bad_run", "said", "best_ratio", "jumps", "g_losses")
+        monitor = {name: state["monitor"][name] for name in known}
+        (folder / "state.json").write_text(json.dumps({**state, "schema": 1, "monitor": monitor}))
+    tiny_run.run_tiny(inputs, run)
+    same_run(whole_run, run)
+
+
 def test_vision_heads_resume_exactly_too(inputs, same_run, tmp_path):
     options = {"heads": True, "images": 48, "checkpoint_every_nimg": 16}
     tiny_run.run_tiny(inputs, tmp_path / "a", **options)
@@ -230,6 +243,6 @@ def wait_for_line(run: Path, cur_nimg: int, seconds: float = 600.0) -> None:
 
 
 def test_a_pause_before_the_first_image_is_refused(inputs, tmp_path):
-    with pytest.raises(WorkbenchError, match="stop_after_nimg is 0: expected at least 1"):
+    with pytest.raises(WorkbenchError, match="stop_after_nimg is 0: expected a whole number of at least 1"):
         tiny_run.run_tiny(inputs, tmp_path / "run", stop_after_nimg=0)
     assert not (tmp_path / "run").exists()

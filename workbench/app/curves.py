@@ -10,12 +10,14 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from workbench.app.runs import Series, thin
+from workbench.app.runs import Series, series, thin
 
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _DRAWING = threading.Lock()  # matplotlib's settings are global
 _SIZE = (5.0, 2.8)
+_PALETTE, _DASHES = ("gan", "real", "#56B4E9", "#CC79A7"), ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,9 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One plot: title, what the y axis counts, its lines, and levels drawn across ((value, words) each)."""
+    """One plot: title, what the y axis counts, its lines, levels drawn across ((value, words) each), and
+    marks: images seen at which the monitor said something.
+    """
 
     title: str
     unit: str
@@ -39,6 +43,32 @@ class Chart:
     levels: Sequence[tuple[float, str]] = field(default_factory=tuple)
     log: bool = False
     bounds: tuple[float, float] | None = None
+    marks: Sequence[int] = field(default_factory=tuple)
+
+
+def evidence_charts(records: Sequence[dict[str, Any]]) -> list[Chart]:
+    """A chart for each kind of event that names the statistics it was seen in, marked where it was said.
+
+    records: the lines of a history (`records_of`). Statistics that the history lacks are left out.
+    """
+    told: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        if record.get("kind") == "event" and record.get("shows"):
+            told.setdefault(str(record["event"]), []).append(record)
+    charts = []
+    for event, found in told.items():
+        names = dict.fromkeys(str(name) for record in found for name in record["shows"])
+        lines = [
+            Line(label=name, points=points, colour=colour, dash=dash, width=1.8)
+            for (name, points), colour, dash in zip(
+                ((name, series(records, name)) for name in names), _PALETTE, _DASHES, strict=False
+            )
+            if points
+        ]
+        title = f"Seen by the monitor: {event.replace('-', ' ')}"
+        marks = [record["cur_nimg"] for record in found]
+        charts.append(Chart(title=title, unit="value", lines=lines, marks=marks))
+    return charts
 
 
 def chart_html(chart: Chart) -> str:
@@ -50,6 +80,7 @@ def chart_html(chart: Chart) -> str:
     svg, left, right, low, high = _draw(chart, lines)
     data = f'data-left="{left:.4f}" data-right="{right:.4f}" data-low="{low:.1f}" data-high="{high:.1f}"'
     said = "; ".join(f"{line.label} ends at {line.points[-1][1]:.3g}" for line in lines)
+    said += "".join(f"; marked at {short_count(mark)} images" for mark in chart.marks)
     label = html.escape(f"{chart.title}: {said}")
     return (
         f'<figure class="wb-chart"><figcaption>{html.escape(chart.title)}</figcaption>'
@@ -85,6 +116,8 @@ def _draw(chart: Chart, lines: Sequence[Line]) -> tuple[str, float, float, float
                 fontsize=9.8,
                 alpha=0.8,
             )
+        for mark in chart.marks:
+            axes.axvline(mark, color=COLOURS["gan"], linewidth=1.2, linestyle=(0, (4, 2)), gid="wb-mark")
         for line in lines:
             points = thin(line.points)
             marker = "o" if len(points) == 1 else None

@@ -103,14 +103,7 @@ def _draw_part(shelf: Sets, jobs: Jobs) -> None:
         count = gr.Slider(16, _MOST, 100, step=1, label="Pictures", elem_id="draw-count")
         resolution = gr.Dropdown([32, 64, 128, 256], value=64, label="Pixels", elem_id="draw-resolution")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="draw-seed")
-    with gr.Row():
-        go = gr.Button("Draw", variant="primary", elem_id="draw-go", scale=0, min_width=140)
-        stop = gr.Button("Cancel", elem_id="draw-stop", scale=0, min_width=100)
-    status, sheet, summary = (
-        gr.HTML(elem_id="draw-status"),
-        _sheet("draw-sheet"),
-        gr.HTML(elem_id="draw-summary"),
-    )
+    go, stop, outputs = _making("Draw", "draw")
     with gr.Accordion("At real size, or with Flux", open=False):
         lines = ("workbench dataset world --out runs/datasets/world --count 20000 --resolution 64", _FLUX[0])
         for line in lines:
@@ -130,8 +123,17 @@ def _draw_part(shelf: Sets, jobs: Jobs) -> None:
         task = partial(work, folder, int(count), int(seed), int(resolution))
         yield from _followed(jobs, task, folder, "Drawing", str(request.session_hash))
 
-    started = go.click(draw, [name, count, resolution, seed], [status, sheet, summary], **_WORK)
-    stop.click(_ender(jobs), None, status, cancels=[started], **_LIGHT)
+    started = go.click(draw, [name, count, resolution, seed], outputs, **_WORK)
+    stop.click(_ender(jobs), None, outputs[0], cancels=[started], **_LIGHT)
+
+
+def _making(verb: str, name: str) -> tuple[gr.Button, gr.Button, list[Any]]:
+    """The row of buttons that makes a set or cancels that, and under it status, sheet and summary."""
+    with gr.Row():
+        go = gr.Button(verb, variant="primary", elem_id=f"{name}-go", scale=0, min_width=160)
+        stop = gr.Button("Cancel", elem_id=f"{name}-stop", scale=0, min_width=100)
+    return go, stop, [gr.HTML(elem_id=f"{name}-status"), _sheet(f"{name}-sheet"),
+                      gr.HTML(elem_id=f"{name}-summary")]  # fmt: skip
 
 
 def _followed(jobs: Jobs, task: Any, folder: Path, doing: str, visitor: str) -> Iterator[tuple]:
@@ -195,14 +197,7 @@ def _own_part(shelf: Sets, jobs: Jobs) -> None:
                                        label="Captions from", elem_id="own-captions")  # fmt: skip
             upscale = gr.Checkbox(False, label="Enlarge pictures that are too small", elem_id="own-upscale",
                                   info="Left out and named otherwise.")  # fmt: skip
-    with gr.Row():
-        go = gr.Button("Make a data set", variant="primary", elem_id="own-go", scale=0, min_width=180)
-        stop = gr.Button("Cancel", elem_id="own-stop", scale=0, min_width=100)
-    status, sheet, summary = (
-        gr.HTML(elem_id="own-status"),
-        _sheet("own-sheet"),
-        gr.HTML(elem_id="own-summary"),
-    )
+    go, stop, outputs = _making("Make a data set", "own")
 
     @in_words
     def take(files: Any, name: str, resolution: int, fit: str, captions: str, upscale: bool,
@@ -212,8 +207,8 @@ def _own_part(shelf: Sets, jobs: Jobs) -> None:
         yield from _followed(jobs, task, folder, "Reading pictures", str(request.session_hash))
 
     inputs = [files, name, resolution, fit, captions, upscale]
-    started = go.click(take, inputs, [status, sheet, summary], **_WORK)
-    stop.click(_ender(jobs), None, status, cancels=[started], **_LIGHT)
+    started = go.click(take, inputs, outputs, **_WORK)
+    stop.click(_ender(jobs), None, outputs[0], cancels=[started], **_LIGHT)
 
 
 def _take(

@@ -109,7 +109,7 @@ class Studio:
     def facts(self) -> Facts:
         """Name, size, device and precision of the loaded model."""
         pipeline = self.pipeline()
-        towers = (pipeline.G, pipeline.text_encoder)
+        towers = [tower for tower in (pipeline.G, pipeline.text_encoder) if tower is not None]
         return Facts(
             name=pipeline.name,
             parameters=sum(p.numel() for tower in towers for p in tower.parameters()),

@@ -53,6 +53,11 @@ def look_inside(studio: Studio, prompt: str, seed: str, off: str) -> tuple[str, 
     if off not in SWITCHES:
         raise WorkbenchError(f"There is no piece {off!r} to switch off: choose one of {', '.join(SWITCHES)}.")
     pipeline = studio.pipeline()
+    if pipeline.text_encoder is None:
+        raise WorkbenchError(
+            f"{pipeline.name} was trained without text, and this page follows a prompt through a model: "
+            "start the app with a model that reads text."
+        )
     cleaned = clean_prompt(prompt, pipeline.text_encoder)
     text, G = pipeline.text(cleaned.text), pipeline.G
     z = draw_z([number], G.config.z_dim).to(pipeline.device)

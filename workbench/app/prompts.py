@@ -66,12 +66,16 @@ class Reading:
         return [word.text for word in self.words if word.state == state]
 
 
-def read(prompt: str, encoder: Reader) -> Reading:
-    """What `encoder` makes of `prompt`, word by word (a word: what stands between spaces)."""
+def read(prompt: str, encoder: Reader | None) -> Reading:
+    """What `encoder` (None: a model without text) makes of `prompt`, word by word: what spaces part."""
     from workbench.datasets.world.captions import named_factors
     from workbench.models.tokens import split_words
     from workbench.pipeline import clean_prompt
 
+    if encoder is None:
+        warnings = tuple(clean_prompt(prompt, None).warnings)
+        ignored = tuple(Word(text=piece, state="dropped") for piece in prompt.split())
+        return Reading(words=ignored, tokens=None, limit=None, claims={}, warnings=warnings)
     unknown = set(encoder.unknown_words(prompt))
     dropped = list(encoder.truncated_words(prompt))  # the known words past the limit, in order
     words = []

@@ -1,13 +1,16 @@
 """Run folders that the page can show: where they are, what they hold, and the one door to their pictures.
 
 A run folder: config.json, history.jsonl (one JSON object a logged step, with "cur_nimg"),
-samples/grid_<cur_nimg>.png, training.gif. Numbers and curves come from these files and from nowhere else.
+samples/grid_<cur_nimg>.png, training.gif; one that a page has just started, .process alone. Numbers and
+curves come from these files and from nowhere else.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +63,16 @@ class Shelf:
             if is_run(place):
                 folders.append(place)
             elif place.is_dir():
-                mine = [folder for folder in place.iterdir() if is_run(folder)]
+                # two levels: ablations and sweeps keep their runs in a folder of their own
+                mine = [folder for depth in ("*", "*/*") for folder in place.glob(depth) if is_run(folder)]
                 folders += sorted(mine, key=lambda folder: folder.stat().st_mtime, reverse=True)
         shelf: dict[str, Run] = {}
         for folder in folders:
             if any(folder.resolve() == run.folder.resolve() for run in shelf.values()):
                 continue
-            name = _free_name(folder.resolve().name, shelf)
+            above = folder.parent if folder.parent.parent == self.runs else None
+            named = folder.resolve().name if above is None else f"{above.name}-{folder.name}"
+            name = _free_name(named, shelf)
             shelf[name] = Run(name=name, folder=folder)
         return shelf
 
@@ -96,8 +102,8 @@ class Shelf:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run."""
-    return (folder / "history.jsonl").is_file()
+    """Whether a folder holds a run, or one that was just started from a page."""
+    return (folder / "history.jsonl").is_file() or (folder / ".process" / "start.json").is_file()
 
 
 def _free_name(name: str, taken: Iterable[str]) -> str:
@@ -114,9 +120,28 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
 
     A torn last line (a run under way) is left out; a broken one before it is a WorkbenchError.
     """
+    try:
+        facts = (folder / "history.jsonl").stat()
+    except FileNotFoundError:
+        return []  # a run that is only just starting
+    return _records(folder, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _records(folder: Path, size: int, changed: int) -> list[dict[str, Any]]:
+    """A class that watches one run reads its history once."""
     from workbench.training.history import read_history  # brings torch: the page is up before it
 
     return [_flat(line) for line in read_history(folder) if isinstance(line.get("cur_nimg"), int)]
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """config.json of a run; empty where it is not written yet, or cannot be read."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ same job goes on from there.
 
 import html
 import re
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,7 +173,7 @@ def summary_html(folder: Path) -> str:
         "words a caption": f"{sum(len(row.text.split()) for row in rows) / len(rows):.1f}",
     }
     cells = "".join(f"<div><dd>{value}</dd><dt>{name}</dt></div>" for name, value in tiles.items())
-    line = f"workbench train --data {folder} --out runs/my-run --preset shepherd-64"
+    line = f"workbench train --data {shlex.quote(str(folder))} --out runs/my-run --preset shepherd-64"
     return (
         f'<dl class="wb-tiles wb-wide">{cells}</dl>{_bars(rows)}'
         f'<p class="wb-hint">Train on it: <code>{html.escape(line)}</code></p>'

@@ -1,218 +1,161 @@
-"""The Training tab: a run's grids under a scrubber, its film, its curves; all from its own files."""
+"""The Training tab: start a run in its own process, watch it, pause, resume and stop it; look at any run."""
 
 import html
-import json
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
-from workbench.app.curves import Chart, Line, chart_html, short_count
 from workbench.app.jobs import in_words
-from workbench.app.runs import FACTORS, Run, Series, Shelf, at, loss_keys, ratio_series, records_of, series
+from workbench.app.launching import (
+    FEWEST,
+    MOST,
+    PRESETS,
+    Desk,
+    check_budget,
+    free_name,
+    gpu_lines_html,
+    shell_line,
+)
+from workbench.app.live import live_html, look
+from workbench.app.run_view import no_run_html, run_html
+from workbench.app.runs import Shelf
+from workbench.app.sets import Sets
+from workbench.errors import WorkbenchError
 
-_FACTOR_COLOURS = {"coat": "#E69F00", "pose": "#009E73", "scene": "#56B4E9", "light": "#CC79A7", "all": "gan"}
-_DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1)), "-")
-_MOST_EVENTS = 30
-_LOSS_DASHES = ("-", "--", ":", "-.")
-_PARTS = ("G.adversarial", "G.vision", "G.mode_seeking", "G.clip")
+_LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_LOOK_S = 2.0  # between two looks at the chosen run
+_BUDGET = 20_000
 
 
 def training_tab(shelf: Shelf, tab: gr.Tab) -> None:
     """Lay out the tab and wire it; must be called inside `tab`. Runs are looked up anew at each visit."""
+    desk = Desk(shelf, Sets(shelf.runs))
     with gr.Row(elem_classes="wb-runbar", equal_height=True):
-        run = gr.Dropdown(
-            [],
-            label="Run",
-            elem_id="run",
-            scale=4,
-            info="The shipped run, and those under runs/ where the app was started.",
-        )
+        where = "The shipped run, and those under runs/ where the app was started."
+        run = gr.Dropdown([], label="Run", elem_id="run", scale=4, info=where)
         refresh = gr.Button("Refresh", elem_id="run-refresh", scale=0, min_width=110)
+    started, begun, form = _start_part(desk, tab)
+    live = gr.HTML(elem_id="run-live")
+    with gr.Row(elem_classes="wb-run-buttons"):
+        pause = gr.Button("Pause", elem_id="run-pause", scale=0, min_width=110, visible=False)
+        resume = gr.Button(
+            "Resume", variant="primary", elem_id="run-resume", scale=0, min_width=110, visible=False
+        )
+        stop = gr.Button("Stop", elem_id="run-stop", scale=0, min_width=110, visible=False)
     view = gr.HTML(elem_id="run-view")
+    shown = gr.State(None)  # what this visitor sees: nothing is sent twice
+    timer = gr.Timer(_LOOK_S, active=False)
+    outputs = [live, view, pause, resume, stop, shown]
 
     @in_words
-    def show(name: str | None) -> str:
-        return run_html(shelf.get(name)) if name else no_run_html()
+    def show(name: str | None, shown: dict | None) -> list[Any]:
+        return _changed(desk, name, shown)
 
     @in_words
-    def look_again(name: str | None) -> tuple[dict[str, Any], str]:
+    def look_again(name: str | None) -> list[Any]:
         found = list(shelf.list())
         name = name if name in found else (found[0] if found else None)
-        return gr.update(choices=found, value=name), show(name)
+        return [gr.update(choices=found, value=name), gr.Timer(active=True), *_changed(desk, name, None)]
 
-    light = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    run.input(show, run, view, **light)
-    refresh.click(look_again, run, [run, view], **light)
-    tab.select(look_again, run, [run, view], **light)
+    def told(act: Any) -> Any:
+        @in_words
+        def done(name: str | None) -> list[Any]:
+            if not name:
+                raise WorkbenchError("There is no run to do that to: choose one in the list.")
+            act(name)
+            return _changed(desk, name, None)
 
+        return done
 
-def run_html(run: Run) -> str:
-    """The whole view of one run."""
-    records = records_of(run.folder)
-    curves = run_series(records)
-    charts = "".join(chart_html(chart) for chart in run_charts(records, curves))
-    return (
-        f'<div class="wb-run"><div class="wb-watch">{_player(run, curves)}'
-        f'<div class="wb-beside">{_summary(records, curves)}{_film(run)}</div></div>'
-        f'{_events(records)}<div class="wb-charts">{charts}</div></div>'
-    )
-
-
-def no_run_html() -> str:
-    """What the tab says when there is no run to show."""
-    return (
-        '<div class="wb-empty"><h3>No training run to show yet</h3>'
-        "<p>A run folder holds the history of a training, its sample grids and its film. "
-        "These lines make one:</p>"
-        "<pre><code>workbench dataset world --count 12000 --out data/world\n"
-        "workbench train --preset shepherd-32 --data data/world --out runs/first\n"
-        "workbench gif runs/first</code></pre>"
-        "<p><code>make demo-models</code> trains the shipped model and keeps its run. "
-        "Everything under <code>runs/</code> appears in the list above; press Refresh while it trains.</p>"
-        "</div>"
-    )
+    run.input(show, [run, shown], outputs, **_LIGHT)
+    timer.tick(show, [run, shown], outputs, **_LIGHT)
+    for event, source in ((refresh.click, run), (tab.select, run), (begun.success, started)):
+        event(look_again, source, [run, timer, *outputs], **_LIGHT)
+    begun.success(lambda: gr.update(open=False), None, form, **_LIGHT)  # the run is what is looked at now
+    for button, act in ((pause, desk.pause), (resume, desk.resume), (stop, desk.stop)):
+        button.click(told(act), run, outputs, **_LIGHT)
 
 
-def run_series(records: list[dict[str, Any]]) -> dict[str, Series]:
-    """The measured curves of a run by name: the Fréchet ratio to its floor, each factor, diversity."""
-    curves = {"frechet": ratio_series(records, "frechet", "floor"), "diversity": series(records, "diversity")}
-    return curves | {name: series(records, name) for name in FACTORS}
+def _changed(desk: Desk, name: str | None, shown: dict | None) -> list[Any]:
+    """What to send of a run (live, view, three buttons) and what is shown then; skips what is there."""
+    before, now = shown or {}, _now(desk, name)
+    if now == before:
+        return [gr.skip()] * 6
+    sent = [now[part] if now[part] != before.get(part) else gr.skip() for part in ("live", "view")]
+    same = now["buttons"] == before.get("buttons")
+    sent += [gr.skip() if same else gr.update(visible=visible) for visible in now["buttons"]]
+    return [*sent, now]
 
 
-def run_charts(records: list[dict[str, Any]], curves: dict[str, Series]) -> list[Chart]:
-    """The charts of a run; those without a point say so."""
-    palette = ("gan", "real", "#56B4E9", "#CC79A7")
+def _now(desk: Desk, name: str | None) -> dict[str, Any]:
+    """live, view: HTML; buttons: whether pause, resume and stop can be pressed.
 
-    def lines(keys: Sequence[str], strip: str = "") -> list[Line]:
-        return [
-            Line(
-                label=key.removeprefix(strip),
-                points=series(records, key),
-                colour=colour,
-                dash=dash,
-                width=1.8,
-            )
-            for key, colour, dash in zip(keys, palette, _LOSS_DASHES, strict=False)
-        ]
-
-    named = [
-        Line(label=name, points=curves[name], colour=colour, dash=dash, width=3 if name == "all" else 2)
-        for (name, colour), dash in zip(_FACTOR_COLOURS.items(), _DASHES, strict=True)
-    ]
-    frechet = Line(label="Fréchet ratio", points=curves["frechet"], colour="gan", width=2.8)
-    diversity = Line(label="diversity", points=curves["diversity"], colour="gan", width=2.8)
-    return [
-        Chart(
-            title="Does the picture show what the prompt names?",
-            unit="share right",
-            lines=named,
-            bounds=(0, 1.03),
-        ),
-        Chart(
-            title="Distance to real renders (Fréchet ÷ floor)",
-            unit="× floor",
-            lines=[frechet],
-            log=True,
-            levels=[(1, "renders against renders")],
-        ),
-        Chart(
-            title="Do four seeds give four dogs? (diversity)",
-            unit="× renders",
-            lines=[diversity],
-            levels=[(1, "renders")],
-        ),
-        Chart(title="Losses of G and D", unit="loss", lines=lines(loss_keys(records))),
-        Chart(
-            title="What D says of real and generated pictures",
-            unit="logit",
-            lines=lines(("D.fake", "D.real")),
-        ),
-        Chart(title="Parts of G's loss", unit="loss", lines=lines(_PARTS, strip="G.")),
-    ]
+    A run that is gone or damaged is told in the place of its state, not as a notice every two seconds.
+    """
+    if not name:
+        return {"live": "", "view": no_run_html(), "buttons": (False, False, False)}
+    try:
+        run = desk.shelf.get(name)
+        seen = look(run.folder)
+        live, view = live_html(run, seen), run_html(run, alive=seen.alive)
+    except WorkbenchError as error:
+        said = f'<p class="wb-status" role="status">{html.escape(str(error))}</p>'
+        return {"live": said, "view": "", "buttons": (False, False, False)}
+    pausable = seen.ours and seen.state in ("starting", "running")
+    resumable = seen.resumable and seen.state in ("paused", "stopped", "failed", "still")
+    return {"live": live, "view": view, "buttons": (pausable, resumable, seen.ours and seen.alive)}
 
 
-def _summary(records: list[dict[str, Any]], curves: dict[str, Series]) -> str:
-    """The last figures of the run as tiles; only those that its history holds."""
-    tiles = []
-    if records:
-        tiles.append(("images seen", f"{records[-1]['cur_nimg']:,}"))
-    tiles += [(label, text) for label, text in figures_at(curves, records[-1]["cur_nimg"])] if records else []
-    cells = "".join(f"<div><dd>{value}</dd><dt>{html.escape(label)}</dt></div>" for label, value in tiles)
-    return (
-        f'<dl class="wb-tiles">{cells}</dl>'
-        if tiles
-        else '<p class="wb-hint">The history of this run is empty.</p>'
-    )
+def _start_part(desk: Desk, tab: gr.Tab) -> tuple[gr.State, Any, gr.Accordion]:
+    """The form that begins a run: (state with the name of the run begun, the event, the form)."""
+    started = gr.State(None)
+    with gr.Accordion("Start a training run", open=False, elem_id="start") as part:
+        with gr.Row(equal_height=True):
+            data = gr.Dropdown([], label="Data set", elem_id="start-data", scale=2, min_width=200,
+                               info="Made in the Dataset tab.")  # fmt: skip
+            preset = gr.Dropdown(list(PRESETS), value=PRESETS[0], label="Preset", elem_id="start-preset",
+                                 min_width=150, info="Networks, and their pixels.")  # fmt: skip
+            images = gr.Number(_BUDGET, label="Images", precision=0, minimum=FEWEST, maximum=MOST,
+                               elem_id="start-images", min_width=130, info="Shown to D in all.")  # fmt: skip
+            name = gr.Textbox("my-run", label="Name", elem_id="start-name", max_lines=1, min_width=150,
+                              info="A folder under runs/.")  # fmt: skip
+        estimate = gr.HTML(elem_id="start-estimate")
+        go = gr.Button("Start", variant="primary", elem_id="start-go", scale=0, min_width=140)
+        with gr.Accordion("On a GPU, or on several", open=False):
+            gr.HTML(gpu_lines_html())
+    form = [name, data, preset, images]
+
+    @in_words
+    def reckon(name: str, data: str | None, preset: str, images: float) -> str:
+        return _estimate_html(desk, name, data, preset, images)
+
+    @in_words
+    def offer(name: str, data: str | None, preset: str, images: float) -> list[Any]:
+        found = list(desk.sets.list())
+        data = data if data in found else (found[0] if found else None)
+        name = free_name(desk.shelf, name or "my-run")
+        return [gr.update(choices=found, value=data), name, _estimate_html(desk, name, data, preset, images)]
+
+    @in_words
+    def begin(name: str, data: str | None, preset: str, images: float) -> str:
+        return desk.start(name, data, preset, images)
+
+    tab.select(offer, form, [data, name, estimate], **_LIGHT)
+    for control in form:
+        control.change(reckon, form, estimate, trigger_mode="always_last", **_LIGHT)
+    begun = go.click(begin, form, started, **_LIGHT)
+    begun.success(offer, form, [data, name, estimate], **_LIGHT)
+    return started, begun, part
 
 
-def figures_at(curves: dict[str, Series], nimg: int) -> list[tuple[str, str]]:
-    """(label, value) of what was last measured at or before `nimg` images."""
-    found = []
-    for name, label in (
-        ("all", "all four factors right"),
-        ("frechet", "Fréchet ÷ floor"),
-        ("diversity", "diversity"),
-    ):
-        value = at(curves[name], nimg)
-        if value is not None:
-            found.append(
-                (label, f"{value:.1%}" if name == "all" else f"{value:.2f}" + "×" * (name == "frechet"))
-            )
-    return found
-
-
-def _player(run: Run, curves: dict[str, Series]) -> str:
-    """The scrubber: one picture and one slider; the page's script moves both, and the line in every curve."""
-    frames = [
-        {"n": n, "src": run.url(file), "label": f"{n:,} images seen",
-         "says": " · ".join(f"{label} {value}" for label, value in figures_at(curves, n))}
-        for n, file in run.grids()
-    ]  # fmt: skip
-    if not frames:
-        return '<p class="wb-hint">No sample grids yet: they appear under samples/ as the run trains.</p>'
-    last, end = frames[-1], len(frames) - 1
-    data = html.escape(json.dumps(frames, ensure_ascii=False), quote=True)
-    return (
-        f'<section class="wb-player" data-frames="{data}" aria-label="Sample grids over training">'
-        f'<img src="{html.escape(last["src"])}" alt="Grid of fixed seeds and prompts after {last["label"]}">'
-        '<div class="wb-controls"><button type="button" data-play aria-label="Play">▶</button>'
-        f'<input type="range" id="scrubber" min="0" max="{end}" value="{end}" step="1" '
-        f'aria-label="Moment of training" aria-valuetext="{last["label"]}"></div>'
-        f'<p class="wb-moment"><output for="scrubber"><b>{last["label"]}</b></output> '
-        f"<span>{last['says']}</span></p>"
-        '<p class="wb-hint">The same seeds and prompts at every moment. Arrow keys move one grid.</p>'
-        "</section>"
-    )
-
-
-def _events(records: list[dict[str, Any]]) -> str:
-    """What the trainer had to say in words, newest first; nothing when it had nothing to say."""
-    told = [record for record in reversed(records) if record.get("kind") == "event" and record.get("text")]
-    if not told:
-        return ""
-    rows = "".join(
-        f"<li><b>{record['cur_nimg']:,}</b> {html.escape(str(record['text']))}</li>"
-        for record in told[:_MOST_EVENTS]
-    )
-    more = f" (the last {_MOST_EVENTS} of {len(told)})" if len(told) > _MOST_EVENTS else ""
-    head = f"<summary>What the trainer noticed{more}</summary>"
-    return f'<details class="wb-events">{head}<ul>{rows}</ul></details>'
-
-
-def _film(run: Run) -> str:
-    """The training GIF with the line that makes it, or that line alone."""
-    file = run.film()
-    if file is None:
-        line = html.escape(f"workbench gif {run.folder}")
-        return f'<p class="wb-hint">No film yet: <code>{line}</code> makes it.</p>'
-    grids = run.grids()
-    span = (
-        f"from {short_count(grids[0][0])} to {short_count(grids[-1][0])} images" if grids else "of this run"
-    )
-    url = html.escape(run.url(file))
-    return (
-        f'<figure class="wb-film"><img src="{url}" alt="Film of the sample grid {span}">'
-        f"<figcaption>The film {span}. "
-        f'<a href="{url}" download="{html.escape(run.name)}.gif">Download GIF</a></figcaption></figure>'
-    )
+def _estimate_html(desk: Desk, name: str, data: str | None, preset: str, images: float) -> str:
+    """How long it takes and the line that does the same in a terminal, or where to get a data set."""
+    if not data:
+        where = "draw one, or bring your pictures, in the Dataset tab"
+        return f'<p class="wb-status">There is no data set yet: {where}.</p>'
+    said = f'<p class="wb-status" role="status">{html.escape(desk.estimate(preset, images))}</p>'
+    try:
+        line = shell_line(desk.place(name), desk.sets.get(data), preset, check_budget(images))
+    except WorkbenchError as error:
+        return f'{said}<p class="wb-hint">{html.escape(str(error))}</p>'
+    return f'{said}<p class="wb-hint">The same in a terminal: <code>{html.escape(line)}</code></p>'

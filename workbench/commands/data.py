@@ -178,8 +178,11 @@ def dataset_check(
         report: Write report.html with pictures and plots, findings.json and a contact sheet here.
         json: Print the findings as JSON.
     """
+    from workbench.datasets.check.fix import check_place, fix_folder
     from workbench.datasets.check.running import check_folder, need_of
 
+    if fix is not None:
+        check_place(folder, fix)  # before every picture is looked at
     need = None if preset is None else need_of(preset)
     found = check_folder(folder, need=need, tokenizer=_tokenizer(clip), progress=True)
     if json:
@@ -191,8 +194,6 @@ def dataset_check(
 
         print(f"report: {write_report(found, report)}", file=sys.stderr)
     if fix is not None:
-        from workbench.datasets.check.fix import fix_folder
-
         print(fix_folder(found, fix).text(), file=sys.stderr if json else sys.stdout)
     return 0 if found.ok else 1
 

@@ -6,6 +6,18 @@ from typing import Literal
 from tyro.conf import Positional
 
 from workbench.commands.common import CLIP, JUDGE, STOPPED, File, Text, Whole, app, find_model
+from workbench.commands.scale import THIS_MACHINE, Cluster, starter
+from workbench.commands.train_options import (
+    AS_PRESET,
+    UNWATCHED,
+    USUAL,
+    Amount,
+    Arithmetic,
+    Schedule,
+    Watching,
+    config_of,
+    settings,
+)
 from workbench.errors import WorkbenchError
 
 
@@ -59,57 +71,66 @@ def train_judge(
 @app.command(name="train")
 def train(
     *,
-    data: Path,
+    data: str,
     out: Path,
-    preset: str = "shepherd-64",
-    images: Whole = None,
+    preset: Text = None,
+    config: File = None,
     seed: Whole = None,
     batch_size: Whole = None,
+    conditioning: Literal["auto", "none", "class", "text"] = "auto",
     resume: Literal["auto", "never", "extend"] = "auto",
-    pause_at: Whole = None,
+    pause_at: Amount = None,
     clip: str = CLIP,
     vision_clip: Text = None,
     judge: str = JUDGE,
     device: Text = None,
-    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    schedule: Schedule = AS_PRESET,
+    arithmetic: Arithmetic = USUAL,
+    watching: Watching = UNWATCHED,
+    cluster: Cluster = THIS_MACHINE,
 ) -> int:
-    """Train a GAN on a data set folder into a run folder. Ctrl-C saves; the same line goes on.
+    """Train a GAN on a data set into a run folder. Ctrl-C saves; the same line goes on.
 
     Args:
-        data: Data set folder with metadata.jsonl, or a folder of .tar shards.
+        data: Data set folder with metadata.jsonl, or shards: a folder of .tar files, a pattern, an address
+            such as https://…/{000..099}.tar, or "pipe:" and a command. What is fetched is kept, decoded,
+            under ~/.cache/gigagan-workbench.
         out: Run folder: config, history, sample grids, checkpoints.
-        preset: Sizes and schedule: shepherd-32, shepherd-64, …
-        images: Real images to show D in all; the preset's number when left out.
+        preset: Sizes and schedule: shepherd-32, shepherd-64 (when left out), …
+        config: JSON file of settings on top of its preset: best.json of a sweep, config.json of a run. What
+            the line says goes first.
         seed: Seed of weights, batches and noise; the preset's when left out.
         batch_size: Pictures a step, over all processes; even; the preset's when left out.
+        conditioning: What pictures are made from: nothing (none), class names (class), captions (text); auto
+            tells by the captions of the set.
         resume: auto goes on with a run of the same settings, never wants a fresh folder, extend
             goes on with changed settings, e.g. more images.
-        pause_at: Stop after that many images, to go on later; schedules do not move.
+        pause_at: Stop after that many images (or 2kimg, 5epochs), to go on later; schedules do not move.
         clip: CLIP folder or open_clip name whose text tower reads the captions.
         vision_clip: CLIP by which the vision-aided heads and the contrastive loss see; --clip when
             left out. The paper: ViT-L-14 to read, ViT-B-32 to see.
         judge: Folder of the judge that measures along the way; no measuring where there is none.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
-        precision: auto measures the machine for a second.
+        schedule: How long and how often. A LENGTH is a number of images, or 2kimg, or 5epochs (passes over
+            the data set). What is left out is the preset's.
+        arithmetic: How it is computed.
+        watching: What looks on.
+        cluster: The machines that share the batch.
     """
-    if pause_at is not None and pause_at < 1:
-        raise WorkbenchError(f"--pause-at is {pause_at}: expected a number of images of at least 1.")
-    from workbench.training.config import TrainConfig
-    from workbench.training.trainer import train
+    if pause_at is not None:
+        from workbench.training.lengths import parse_length
 
-    asked = {"images": images, "seed": seed, "batch_size": batch_size, "precision": precision}
-    config = TrainConfig.for_preset(preset, **{k: v for k, v in asked.items() if v is not None})
-    result = train(
-        config,
+        pause_at = parse_length("--pause-at", pause_at)
+    asked = {"preset": preset, "seed": seed, "batch_size": batch_size, "conditioning": conditioning}
+    result = starter(cluster)(
+        config_of({**asked, **settings(schedule, arithmetic)}, config),
         data,
         out,
         clip=find_model(clip),
         vision_clip=None if vision_clip is None else find_model(vision_clip),
         judge=find_model(judge),
-        device=device,
-        resume=resume,
-        stop_after_nimg=pause_at,
-    )
+        device=device, resume=resume, stop_after_nimg=pause_at, **vars(watching),
+    )  # fmt: skip
     return STOPPED if result.reason == "stopped" else 0
 
 
@@ -193,13 +214,19 @@ def trials(
 
 
 @app.command(name="gif")
-def gif(run: Positional[Path], *, out: File = None) -> None:
-    """Make training.gif from the sample grids of a run.
+def gif(run: Positional[Path], *, out: File = None, mp4: bool = False) -> None:
+    """Make training.gif, or training.mp4, from the sample grids of a run.
 
     Args:
         run: Run folder.
-        out: File to write; training.gif in the run folder when left out.
+        out: File to write; training.gif or training.mp4 in the run folder when left out.
+        mp4: An MP4 with every grid, below 8 MB, in place of the GIF with as many as fit into 3 MB.
     """
+    if mp4:
+        from workbench.training.film import write_mp4
+
+        print(write_mp4(run, out))
+        return
     from workbench.training.gif import write_gif
 
     print(write_gif(run, out))

@@ -1,6 +1,5 @@
 """Subcommands that measure: models, speed, and the table of figures."""
 
-from pathlib import Path
 from typing import Literal
 
 from workbench.commands.common import (
@@ -174,7 +173,7 @@ def bench_world(*, resolution: int = 64, count: int = 96, as_json: AsJson = Fals
 @bench.command(name="loader")
 def bench_loader(
     *,
-    data: Path,
+    data: str,
     resolution: int = 64,
     batch_size: int = 32,
     clip: str = CLIP,
@@ -184,7 +183,7 @@ def bench_loader(
     """Measure how fast batches come from a data set, beside how fast the fastest preset takes them.
 
     Args:
-        data: Data set folder, or a folder of .tar shards; decoded once into a temporary folder.
+        data: Data set folder or shards, as in train; decoded once into a temporary folder.
         resolution: Side of a picture in pixels.
         batch_size: Pictures a batch and a training step.
         clip: CLIP folder or open_clip name, for the training step.
@@ -218,6 +217,28 @@ def bench_params(*, preset: str = "gigagan-64", as_json: AsJson = False) -> None
         print(json.dumps(counted.to_json()))
     else:
         Console().print(counted)
+
+
+@bench.command(name="shards")
+def bench_shards(*, preset: str = "gigagan-64", as_json: AsJson = False) -> None:
+    """Count what each of N GPUs holds of a preset's training, whole or in shards (ZeRO-1 to ZeRO-3).
+
+    Args:
+        preset: Sizes to count.
+        as_json: Print one JSON object, with the units that are gathered at once.
+    """
+    import json
+
+    from rich.console import Console
+
+    from workbench.models import presets
+    from workbench.training import sharding
+
+    planned = sharding.plan(presets.preset(preset))
+    if as_json:
+        print(json.dumps(planned.to_json()))
+    else:
+        Console().print(planned)
 
 
 @bench.command(name="step")
@@ -260,3 +281,28 @@ def bench_step(
         print(json.dumps(speed.to_json()))
     else:
         Console().print(speed)
+
+
+@bench.command(name="overhead")
+def bench_overhead(
+    *,
+    preset: str = "shepherd-64",
+    images: int = 4000,
+    data: File = None,
+    clip: str = CLIP,
+    device: Text = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the share of a run's time that logging, monitor and grids take, and its peak memory.
+
+    Args:
+        preset: Sizes and intervals of the run.
+        images: Length of the run; grids come four times as often in its first 20,000 images.
+        data: Data set folder; 512 pictures are drawn for it when left out.
+        clip: CLIP folder or open_clip name.
+        device: cpu, cuda, mps; the best there is when left out.
+        as_json: Print one JSON object.
+    """
+    from workbench.training.bench_overhead import overhead
+
+    print_result(overhead(preset, images=images, data=data, clip=find_model(clip), device=device), as_json)

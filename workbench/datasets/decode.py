@@ -21,6 +21,7 @@ from workbench.errors import WorkbenchError
 
 # A JPEG of several pictures (MPO) comes through JPEG.
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
+VERSION = 2  # raised when a file comes out as other pixels than before: what was decoded is not used again
 MOST_PIXELS = 120_000_000  # beyond the largest cameras sold; decoded it is 360 MB
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `opened` refuses, in words
 

@@ -88,9 +88,9 @@ class Batches:
 class Batch:
     """K pairs: rows 2k and 2k+1 are one.
 
-    images: [B, 3, R, R] float32 in [-1, 1], channels last; captions: B texts, the same within a pair;
-    rows: [B] long, rows of the table; caption_rows: [B] long, the row whose text the caption is; step: its
-    number.
+    images: [B, 3, R, R] float32 in [-1, 1], channels last, or those of a part of the rows alone; captions: B
+    texts, the same within a pair; rows: [B] long, rows of the table; caption_rows: [B] long, the row whose
+    text the caption is; step: its number.
     """
 
     images: Tensor
@@ -135,13 +135,16 @@ class PairedBatches:
     def pairs_per_epoch(self) -> int:
         return int(self._pairs_of_group.sum())
 
-    def batch_at(self, step: int) -> Batch:
-        """The batch of `step` (from 0 on)."""
+    def batch_at(self, step: int, part: slice | None = None) -> Batch:
+        """The batch of `step` (from 0 on). part: rows whose pictures are wanted, all where it is left out;
+        everything else is of the whole batch either way.
+        """
         check_step(step)
         rows = self._pairs_at(step * (self.batch_size // 2), self.batch_size // 2).flatten()
         caption_rows = rows[0::2].repeat_interleave(2)
         turned = self._mirror.drawn(step, rows, caption_rows) if self._mirror else None
-        images = pictures_of(self.table, rows, turned)
+        shown = part or slice(None)
+        images = pictures_of(self.table, rows[shown], None if turned is None else turned[shown])
         texts = [self.table.texts[row] for row in caption_rows.tolist()]
         return Batch(images, texts, rows, caption_rows, step)
 

@@ -92,12 +92,15 @@ def false_captions(
     text) has to do.
     """
     claims = [named_factors(text) for text in captions]
+    truths = [known[row] for row in rows.tolist()]
     other = (groups[rows][:, None] != groups[caption_rows][None, :]).numpy()
-    for at, row in enumerate(rows.tolist()):
-        truth = known[row]
-        if truth:
-            other[at] = [any(truth[name] != value for name, value in claim.items()) for claim in claims]
-    return other
+    wrong = np.zeros_like(other)
+    for name in FACTOR_NAMES:
+        # a column a factor, instead of a question for each of P times C
+        claimed = np.array([claim.get(name, "") for claim in claims], dtype=object)
+        true = np.array([truth.get(name, "") for truth in truths], dtype=object)
+        wrong |= (claimed[None, :] != "") & (claimed[None, :] != true[:, None])
+    return np.where(np.array([bool(truth) for truth in truths])[:, None], wrong, other)
 
 
 def derangement(allowed: np.ndarray, generator: torch.Generator) -> list[int]:

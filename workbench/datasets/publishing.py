@@ -5,12 +5,12 @@ What goes up is what metadata.jsonl names, or shards of it; caches, hidden files
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench import hub
 from workbench.datasets import writing
 from workbench.datasets.rows import Row, find_metadata, read_folder, read_picture
 from workbench.datasets.shards import packing
@@ -19,7 +19,6 @@ from workbench.errors import WorkbenchError
 CARD = "README.md"
 # Between the marks the card is ours and made anew each time; all else in it is its writer's.
 _BEGIN, _END = "<!-- facts: begin -->", "<!-- facts: end -->"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST_FILES = 10_000  # in one folder of a repository, says the Hub
 _FILES_A_COMMIT = 1000
 _LOOKED_AT = 50  # pictures opened to tell their sizes
@@ -54,8 +53,7 @@ def publish(
     the Hub cannot be reached.
     """
     folder = Path(path)
-    if not _HUB_NAME.fullmatch(repo):
-        raise WorkbenchError(f"{repo[:60]!r} is no Hub name: expected owner/name, for example me/dogs.")
+    hub.check_name(repo)
     rows = read_folder(folder)
     if per_shard is None and len(rows) > _MOST_FILES:
         raise WorkbenchError(
@@ -178,11 +176,8 @@ def _token() -> str:
     from huggingface_hub import get_token
 
     token = get_token()
-    if token is None:
-        raise WorkbenchError(
-            "Nobody is logged in to the Hugging Face Hub: run `hf auth login`, or set HF_TOKEN to a token "
-            "that may write. Nothing was uploaded."
-        )
+    if token is None:  # said before a card is written and shards are packed
+        raise hub.nobody_is_logged_in()
     return token
 
 
@@ -190,44 +185,27 @@ def _upload(
     repo: str, files: dict[str, Path], *, private: bool, token: str, say: Callable[[str], None]
 ) -> str:
     """Creates the repository if need be and commits the files, the description last; returns the address."""
-    import httpx2  # what the Hub's client speaks through, and raises
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     api = HfApi(token=token)
     names = list(files)
     done = 0
     try:
-        address = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-        for at in range(0, len(names), _FILES_A_COMMIT):
-            some = names[at : at + _FILES_A_COMMIT]
-            added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in some]
-            message = f"Upload a data set, files {at + 1} to {at + len(some)} of {len(names)}"
-            api.create_commit(repo, added, repo_type="dataset", commit_message=message)
-            done = at + len(some)
-            say(f"{done} of {len(names)} files")
-    except HFValidationError as error:
-        raise WorkbenchError(
-            f"{repo} is no valid Hub name ({_first_line(error)}): choose another."
-        ) from error
-    except (OfflineModeIsEnabled, ConnectionError, httpx2.TransportError) as error:
-        raise WorkbenchError(
-            f"The Hugging Face Hub cannot be reached; {done} of {len(names)} files of {repo} are there: "
-            "check the network and run the same command again."
-        ) from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no")
-        raise WorkbenchError(
-            f"The Hugging Face Hub refused {repo} (status {status}): check the name and that your token may "
-            "write."
-        ) from error
+        with hub.clear_errors(repo, lambda: f"{done} of {len(names)} files of {repo} are there"):
+            address = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+            for at in range(0, len(names), _FILES_A_COMMIT):
+                some = names[at : at + _FILES_A_COMMIT]
+                added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in some]
+                message = f"Upload a data set, files {at + 1} to {at + len(some)} of {len(names)}"
+                api.create_commit(repo, added, repo_type="dataset", commit_message=message)
+                done = at + len(some)
+                say(f"{done} of {len(names)} files")
+    except WorkbenchError:
+        raise  # a ValueError too
     except ValueError as error:  # how the client tells of a card that the Hub does not take
+        why = " ".join(str(error).split())[:200]
         raise WorkbenchError(
-            f"The Hugging Face Hub does not take the files ({_first_line(error)}): mend {CARD} if it is "
-            "named, and run the same command again."
+            f"The Hugging Face Hub does not take the files ({why}): mend {CARD} if it is named, and run the "
+            "same command again."
         ) from error
     return str(address)
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -18,6 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from workbench.datasets import decode
+from workbench.datasets.shards.files import holds_shards
 from workbench.errors import WorkbenchError
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
@@ -209,6 +210,11 @@ def _why_no_metadata(folder: Path) -> str:
         return (
             f"{folder} is a data set whose rendering was interrupted: it has no metadata.jsonl yet. "
             "Run the command that made it again; it goes on where it was."
+        )
+    if holds_shards(folder):
+        return (
+            f"{folder} holds shards and no metadata.jsonl. Training takes it as it is; for all else make a "
+            f"folder of it with `workbench dataset shards unpack {folder} --out …`."
         )
     pictures = sum(1 for file in folder.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
     if not pictures:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from workbench.datasets import pairing, picture_cache
+from workbench.datasets import decode, pairing, picture_cache
 from workbench.datasets.rows import METADATA_NAMES
 from workbench.datasets.shards.files import SHARD_SUFFIXES, find_shards, holds_shards, is_remote, local_path
 from workbench.datasets.shards.filters import Filters
@@ -39,9 +39,9 @@ def open_table(
     """The pictures and captions of a data set folder or of shards, decoded once and kept.
 
     source: a data set folder (then `PictureTable.from_folder`), a folder of .tar shards, or whatever else
-    `find_shards` takes. cache: keep the decoded pictures in the folder of the data, or in a folder of their
-    own that is given, which addresses need; a set of shards at addresses counts as unchanged until that cache
-    is deleted. filters, report: for shards, what is kept and what was left out. Raises WorkbenchError.
+    `find_shards` takes. cache: keep the decoded pictures in `home_of(source)`, or in a folder that is given.
+    Shards at addresses are fetched once and count as unchanged until that cache is deleted. filters, report:
+    for shards, what is kept and what was left out. Raises WorkbenchError.
     """
     if means_shards(source):
         return _from_shards(source, resolution, cache, filters or Filters(), report, progress)
@@ -55,6 +55,15 @@ def means_shards(source: str | Path) -> bool:
     if folder.is_dir():
         return holds_shards(folder) and not any((folder / name).is_file() for name in METADATA_NAMES)
     return is_remote(text) or re.search(r"[{*?]", text) is not None or text.endswith(SHARD_SUFFIXES)
+
+
+def home_of(source: str | Path) -> Path:
+    """The folder in which what is made of a source is kept: the data set folder, or that of the first shard.
+
+    Shards at addresses and from commands have one of their own in the user's cache (`$XDG_CACHE_HOME` or
+    ~/.cache, there gigagan-workbench/shards). Raises WorkbenchError as `find_shards` does.
+    """
+    return _home(find_shards(source)) if means_shards(source) else Path(source)
 
 
 def _from_shards(
@@ -94,7 +103,7 @@ def _from_shards(
             "rows": torch.frombuffer(bytearray(told), dtype=torch.uint8),
         }
 
-    place = cache_place(_home(shards, cache), resolution, cache)
+    place = cache_place(resolution, _home(shards) if cache is True else cache)
     held = picture_cache.load_or_make(place, _key(shards, resolution, filters), resolution, chunks, rest)
     told = json.loads(held["rows"].numpy().tobytes())
     report.clear()
@@ -108,19 +117,18 @@ def _columns(rows: list[dict]) -> tuple[list[str], list[dict[str, str]], Tensor]
     return texts, known, pairing.group_ids(texts, known)
 
 
-def _home(shards: Sequence[str], cache: bool | Path) -> Path:
-    """The folder of the first shard; addresses have none."""
-    if cache is True and is_remote(shards[0]):
-        raise WorkbenchError(
-            f"The pictures of {shards[0]} need a place on this machine: give a folder for their cache, or "
-            "unpack them with `workbench dataset shards unpack` first."
-        )
-    return local_path(shards[0]).parent
+def _home(shards: Sequence[str]) -> Path:
+    """`home_of` for shards that are found."""
+    if not is_remote(shards[0]):
+        return local_path(shards[0]).parent
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = hashlib.sha256(json.dumps(shards).encode()).hexdigest()[:16]
+    return Path(user) / "gigagan-workbench" / "shards" / name
 
 
 def _key(shards: Sequence[str], resolution: int, filters: Filters) -> str:
     """A hash over all that the decoded pictures depend on, as far as this machine can see it."""
-    facts: list = [_SCHEMA, resolution, asdict(filters)]
+    facts: list = [_SCHEMA, decode.VERSION, resolution, asdict(filters)]
     for shard in shards:
         if is_remote(shard):
             facts.append(shard)

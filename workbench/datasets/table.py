@@ -11,13 +11,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from workbench.datasets import pairing, picture_cache, world
+from workbench.datasets import decode, pairing, picture_cache, world
 from workbench.datasets.rows import METADATA_NAMES, Row, read_folder, read_picture
 from workbench.datasets.world import captions
 from workbench.datasets.writing import check_whole_number
@@ -73,7 +74,7 @@ class PictureTable:
         def rest() -> dict[str, Tensor]:
             return {"partners": pairing.lonely_partners(texts, known, groups, files)}
 
-        place = cache_place(folder, resolution, cache)
+        place = cache_place(resolution, folder if cache is True else cache)
         key = _cache_key(folder, rows, resolution) if place else ""
         held = picture_cache.load_or_make(place, key, resolution, chunks, rest, count=len(rows))
         return cls(held["images"].permute(0, 3, 1, 2), texts, groups, held["partners"], known)
@@ -107,21 +108,20 @@ def check_size(count: int, resolution: int) -> None:
     check_whole_number("resolution", resolution, 1, 4096)
 
 
-def cache_place(folder: Path, resolution: int, cache: bool | Path) -> Path | None:
-    """The file of decoded pictures for `cache` as `from_folder` takes it; None for no cache.
+def cache_place(resolution: int, folder: Path | str | Literal[False]) -> Path | None:
+    """The file of decoded pictures in `folder`, which is made; None for False.
 
-    Raises WorkbenchError when a folder that was given cannot be made.
+    Raises WorkbenchError when the folder cannot be made.
     """
-    if cache is False:
+    if folder is False:
         return None
-    if cache is not True:
-        try:
-            Path(cache).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WorkbenchError(
-                f"The cache folder {cache} cannot be made ({error.strerror}). Choose another one."
-            ) from error
-    return picture_cache.cache_file(folder if cache is True else Path(cache), resolution)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkbenchError(
+            f"The cache folder {folder} cannot be made ({error.strerror}). Choose another one."
+        ) from error
+    return picture_cache.cache_file(Path(folder), resolution)
 
 
 def _cache_key(folder: Path, rows: Sequence[Row], resolution: int) -> str:
@@ -130,6 +130,7 @@ def _cache_key(folder: Path, rows: Sequence[Row], resolution: int) -> str:
     stats = {row.file_name: os.stat(f"{folder}/{row.file_name}") for row in rows}
     facts = [
         _CACHE_SCHEMA,
+        decode.VERSION,
         resolution,
         hashlib.sha256(metadata.read_bytes()).hexdigest(),
         [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()],

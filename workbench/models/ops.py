@@ -234,6 +234,7 @@ class AdaptiveConv2d(nn.Module):
         if not self.demodulate:
             return None
         if torch.is_grad_enabled():
+            self._kept = None  # what comes next may be an optimiser, and a fused one raises no version
             return gram(bank)
         state = (self.weight._version, self.weight.data_ptr(), self.weight.device)
         if self._kept is None or self._kept[0] != state:

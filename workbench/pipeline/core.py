@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench import hub
 from workbench import recipe as recipes
 from workbench.errors import WorkbenchError
 from workbench.models.generator import Generator
@@ -46,20 +47,25 @@ class Samples:
 
 @dataclass
 class _Encoded:
-    """A prompt after the frozen tower and G's T; w_mean [1, w_dim] is filled at the first truncation."""
+    """A prompt after the frozen tower and G's T; w_mean [1, w_dim] is filled at the first truncation.
 
-    text: Text
+    text: None where G reads none.
+    """
+
+    text: Text | None
     w_mean: Tensor | None = None
 
 
 class Pipeline:
     """Generator, frozen text encoder and card. Make one with `from_pretrained`, or of parts in memory."""
 
-    def __init__(self, G: Generator, text_encoder: TextEncoder, card: dict[str, Any] | None = None):
-        if G.config.text_dim != text_encoder.text_dim:
+    def __init__(self, G: Generator, text_encoder: TextEncoder | None, card: dict[str, Any] | None = None):
+        """text_encoder: None for a G without text, which ignores prompts."""
+        given = None if text_encoder is None else text_encoder.text_dim
+        if G.config.text_dim != given:
             raise WorkbenchError(
                 f"The generator reads text features of width {G.config.text_dim}, the text encoder gives "
-                f"{text_encoder.text_dim}: they belong to different models."
+                f"{given}: they belong to different models."
             )
         self.G, self.text_encoder, self.card = G, text_encoder, dict(card or {})
         self._cache: OrderedDict[str, _Encoded] = OrderedDict()
@@ -78,7 +84,8 @@ class Pipeline:
         config = model_folder.read_config(folder)
         G, weight_hash = model_folder.load_generator(folder, config)
         card = config.get("card")
-        pipeline = cls(G.to(target), model_folder.load_text_encoder(folder).to(target), card)
+        encoder = model_folder.load_text_encoder(folder).to(target) if G.config.text_dim else None
+        pipeline = cls(G.to(target), encoder, card)
         pipeline.card.setdefault("name", folder.resolve().name)
         pipeline._hash = (pipeline._weights_state(), weight_hash)
         return pipeline
@@ -95,12 +102,15 @@ class Pipeline:
             "kind": model_folder.KIND,
             "name": card["name"],
             "generator": self.G.config.to_json(),
-            "text_encoder": self.text_encoder.config,
+            **self._encoder_config(),
             "card": card,
             "versions": recipes.library_versions(),
         }
         readme = model_folder.card_text(
-            card, parameters=sum(p.numel() for p in self.G.parameters()), resolution=self.G.config.resolution
+            card,
+            parameters=sum(p.numel() for p in self.G.parameters()),
+            resolution=self.G.config.resolution,
+            text=self.text_encoder is not None,
         )
         return model_folder.write_folder(
             folder,
@@ -116,7 +126,7 @@ class Pipeline:
 
         Nothing is sent before the folder was written and read back. Needs `hf auth login` or a token.
         """
-        model_folder.check_hub_name(repo_id)
+        hub.check_name(repo_id)
         with tempfile.TemporaryDirectory() as scratch:
             folder = self.save_pretrained(Path(scratch) / repo_id.rpartition("/")[2])
             Pipeline.from_pretrained(folder, device="cpu")
@@ -175,8 +185,11 @@ class Pipeline:
                 recipe_list.append({"kind": "gan", **own, **common, "noise_hash": noise_hash})
         return Samples(images, texts, seeds, recipe_list, warnings)
 
-    def text(self, prompt: str) -> Text:
-        """The prompt after the frozen tower and G's own T, one row; remembered for the last 128 prompts."""
+    def text(self, prompt: str) -> Text | None:
+        """The prompt after the frozen tower and G's own T, one row; remembered for the last 128 prompts.
+
+        None where G reads no text.
+        """
         return self._encoded(prompt).text
 
     def w_mean(self, prompt: str) -> Tensor:
@@ -187,17 +200,18 @@ class Pipeline:
                 self.device
             )
             with torch.inference_mode(False), torch.no_grad():
-                entry.w_mean = self.G.mapping(z, entry.text.t_global.expand(len(z), -1)).mean(0, keepdim=True)
+                t_global = None if entry.text is None else entry.text.t_global.expand(len(z), -1)
+                entry.w_mean = self.G.mapping(z, t_global).mean(0, keepdim=True)
         return entry.w_mean
 
     def _draw(self, texts: list[str], z: Tensor, truncation: float) -> Tensor:
         """One batch, [n, 3, H, W] on the CPU."""
         rows = [self.text(text) for text in texts]
         text = rows[0]
-        if len(rows) > 1:
+        if len(rows) > 1 and text is not None:
             parts = ("t_local", "t_global", "mask")
             text = Text(*(torch.cat([getattr(row, part) for row in rows]) for part in parts))
-        w = self.G.mapping(z.to(self.device), text.t_global)
+        w = self.G.mapping(z.to(self.device), None if text is None else text.t_global)
         if truncation != 1.0:
             mean = torch.cat([self.w_mean(prompt) for prompt in texts])
             w = torch.lerp(mean, w, truncation)
@@ -214,7 +228,8 @@ class Pipeline:
                 self._cache.move_to_end(prompt)
                 return self._cache[prompt]
         with torch.inference_mode(False), torch.no_grad():
-            entry = _Encoded(self.G.encode_text(self.text_encoder([prompt]).to(self.device)))
+            frozen = None if self.text_encoder is None else self.text_encoder([prompt]).to(self.device)
+            entry = _Encoded(self.G.encode_text(frozen))
         with self._lock:
             self._cache[prompt] = entry
             while len(self._cache) > _CACHED_PROMPTS:
@@ -273,9 +288,11 @@ class Pipeline:
     @property
     def config_hash(self) -> str:
         """SHA-256 of the architecture of generator and text encoder."""
-        return recipes.hash_json(
-            {"generator": self.G.config.to_json(), "text_encoder": self.text_encoder.config}
-        )
+        return recipes.hash_json({"generator": self.G.config.to_json(), **self._encoder_config()})
+
+    def _encoder_config(self) -> dict[str, Any]:
+        """The text encoder's part of the config; nothing without text."""
+        return {} if self.text_encoder is None else {"text_encoder": self.text_encoder.config}
 
     def _common_recipe(self, truncation: float, batch_size: int) -> dict[str, Any]:
         """What all pictures of a call share; the pixel hash is added when a picture is saved."""

@@ -7,7 +7,6 @@ Only safetensors and JSON are read; nothing in a model folder can run code. The 
 import hashlib
 import json
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
+from workbench import hub
 from workbench import recipe as recipes
 from workbench.errors import WorkbenchError
 from workbench.images import clear_os_error
@@ -32,7 +32,6 @@ WEIGHTS = "generator.safetensors"
 OWN_ENTRIES = ("config.json", WEIGHTS, "text_encoder", "README.md")
 HUB_PATTERNS = ["*.safetensors", "*.json", "README.md"]
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 # --- reading ---
@@ -45,7 +44,7 @@ def find_folder(path_or_hub_name: str | Path) -> Path:
         return path
     if path.exists():
         raise WorkbenchError(f"{path} is a file: give the folder that holds config.json and {WEIGHTS}.")
-    if isinstance(path_or_hub_name, str) and _HUB_NAME.fullmatch(path_or_hub_name):
+    if isinstance(path_or_hub_name, str) and hub.NAME.fullmatch(path_or_hub_name):
         return _download(path_or_hub_name)
     raise WorkbenchError(
         f"There is no model folder {path}: check the path, or give a Hub name such as owner/model."
@@ -68,9 +67,8 @@ def _download(name: str) -> Path:
             "check the path or the network."
         ) from error
     except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no")
         raise WorkbenchError(
-            f"{name} is no folder here, and the Hugging Face Hub refused it (status {status}): "
+            f"{name} is no folder here, and the Hugging Face Hub refused it (status {hub.status_of(error)}): "
             "check the name, or log in with `hf auth login` when the model is private."
         ) from error
 
@@ -84,13 +82,13 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when opened and is "
             f"never read: get the model as {WEIGHTS}."
         )
-    missing = [name for name in ("config.json", WEIGHTS, "text_encoder") if name not in names]
-    if missing:
+    config = read_json(folder / "config.json") if "config.json" in names else {}
+    needed = ("config.json", WEIGHTS, *(("text_encoder",) if reads_text(config) else ()))
+    if missing := [name for name in needed if name not in names]:
         raise WorkbenchError(
             f"The model folder {folder} lacks {', '.join(missing)}: it is no model folder or was half "
             "copied; copy it again."
         )
-    config = read_json(folder / "config.json")
     if config.get("kind") != KIND:
         kind = config.get("kind")
         raise WorkbenchError(
@@ -110,6 +108,12 @@ def read_config(folder: Path) -> dict[str, Any]:
                 "copy the folder again."
             )
     return config
+
+
+def reads_text(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a config.json reads prompts; one without text has no text encoder beside it."""
+    generator = config.get("generator")
+    return not isinstance(generator, dict) or generator.get("text_dim", "") is not None
 
 
 def load_generator(folder: Path, config: Mapping[str, Any]) -> tuple[Generator, str]:
@@ -214,7 +218,7 @@ def write_folder(
     *,
     config: Mapping[str, Any],
     weights: bytes,
-    text_encoder: TextEncoder,
+    text_encoder: TextEncoder | None,
     readme: str,
     overwrite: bool,
 ) -> Path:
@@ -233,7 +237,8 @@ def write_folder(
     try:
         beside.mkdir(parents=True)
         (beside / WEIGHTS).write_bytes(weights)
-        text_encoder.save_pretrained(beside / "text_encoder")
+        if text_encoder is not None:
+            text_encoder.save_pretrained(beside / "text_encoder")
         (beside / "README.md").write_text(readme, encoding="utf-8")
         described = {**config, "weights": {WEIGHTS: recipes.sha256(weights)}}
         write_json(beside / "config.json", described)
@@ -257,26 +262,33 @@ def write_folder(
     return folder
 
 
-def card_text(card: Mapping[str, Any], *, parameters: int, resolution: int) -> str:
+def card_text(card: Mapping[str, Any], *, parameters: int, resolution: int, text: bool = True) -> str:
     """README.md of a model folder: front matter for the Hub, then what the card says.
 
-    Short facts are lines of one list, longer texts and nested values have a section each.
+    Short facts are lines of one list, longer texts and nested values have a section each. text: whether the
+    model reads prompts.
     """
     name = card.get("name", "model")
-    tags = json.dumps(["gigagan", "gan", "text-to-image"])
+    task, kind = (
+        ("text-to-image", "A text-conditional")
+        if text
+        else ("unconditional-image-generation", "An unconditional")
+    )
+    call = '"a white shepherd sitting in the snow at night", ' if text else '"", '
+    tags = json.dumps(["gigagan", "gan", task])
     license_name = json.dumps(card.get("license", "mit"))
-    front = f"---\nlicense: {license_name}\npipeline_tag: text-to-image\ntags: {tags}\n---\n"
+    front = f"---\nlicense: {license_name}\npipeline_tag: {task}\ntags: {tags}\n---\n"
     lines = [
         f"# {name}",
         "",
-        f"A text-conditional GAN (GigaGAN, Kang et al. 2023): {resolution} × {resolution} px, "
+        f"{kind} GAN (GigaGAN, Kang et al. 2023): {resolution} × {resolution} px, "
         f"{parameters:,} parameters in the generator, weights in float16.",
         "",
         "```python",
         "from workbench.pipeline import Pipeline",
         "",
         'pipe = Pipeline.from_pretrained("PATH_OR_HUB_NAME")',
-        'pipe("a white shepherd sitting in the snow at night", seed=1, truncation=0.8).images',
+        f"pipe({call}seed=1, truncation=0.8).images",
         "```",
     ]
     facts = {key: value for key, value in card.items() if key not in ("name", "license")}
@@ -304,35 +316,10 @@ def _is_short(value: object) -> bool:
 
 def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> str:
     """Create `owner/name` on the Hub if need be and upload the folder; returns its address."""
-    import httpx2
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     api = HfApi(token=token)
-    try:
+    with hub.clear_errors(repo_id, lambda: f"{repo_id} was not uploaded"):
         api.create_repo(repo_id, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a GigaGAN model")
-    except LocalTokenNotFoundError as error:
-        raise WorkbenchError(
-            "Nobody is logged in to the Hugging Face Hub: run `hf auth login` or give a token."
-        ) from error
-    except (OfflineModeIsEnabled, ConnectionError, httpx2.TransportError) as error:
-        raise WorkbenchError(
-            f"The Hugging Face Hub cannot be reached, {repo_id} was not uploaded: check the network."
-        ) from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no")
-        raise WorkbenchError(
-            f"The Hugging Face Hub refused {repo_id} (status {status}): check the name and that your token "
-            "may write."
-        ) from error
     return getattr(done, "repo_url", None) or f"https://huggingface.co/{repo_id}"
-
-
-def check_hub_name(repo_id: object) -> str:
-    """`owner/name`; else a WorkbenchError."""
-    if not isinstance(repo_id, str) or not _HUB_NAME.fullmatch(repo_id):
-        raise WorkbenchError(
-            f"{str(repo_id)[:60]!r} is no Hub name: expected owner/name, for example me/shepherd-64."
-        )
-    return repo_id

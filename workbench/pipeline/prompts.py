@@ -13,6 +13,7 @@ from workbench.models.text import TextEncoder
 
 MAX_CHARACTERS = 2_000
 EXAMPLE = "a white shepherd sitting in the snow at night"
+UNREAD = "This model was trained without text: the prompt is ignored, the seed alone decides."
 # Presentation, keycap and joiner belong to the emoji before them.
 _EMOJI_PARTS = {"\ufe0e", "\ufe0f", "\u20e3", "\u200d"}
 
@@ -25,12 +26,17 @@ class CleanPrompt:
     warnings: list[str] = field(default_factory=list)
 
 
-def clean_prompt(prompt: str, text_encoder: TextEncoder) -> CleanPrompt:
-    """`prompt` on one line, without what cannot be read. An empty or wordless prompt is a WorkbenchError."""
+def clean_prompt(prompt: str, text_encoder: TextEncoder | None) -> CleanPrompt:
+    """`prompt` on one line, without what cannot be read. An empty or wordless prompt is a WorkbenchError.
+
+    text_encoder: None for a model without text, for which every prompt is the empty one.
+    """
     if not isinstance(prompt, str):
         raise WorkbenchError(
             f'The prompt is {_short(repr(prompt))}, not a text. Write for example "{EXAMPLE}".'
         )
+    if text_encoder is None:
+        return CleanPrompt("", [UNREAD] if prompt.strip() else [])
     warnings: list[str] = []
     text = _cut(prompt, warnings)
     text = _readable_characters(text, text_encoder, warnings)

@@ -10,27 +10,31 @@ import torch
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.training.shares import WHOLE, Share
 
 
-def _uniform(x: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
-    draw = torch.rand(x.shape[0], 1, 1, 1, generator=generator) * (high - low) + low
-    return draw.to(device=x.device, dtype=x.dtype)
+def _uniform(x: Tensor, generator: torch.Generator, share: Share, low: float, high: float) -> Tensor:
+    draw = torch.rand(share.total(len(x)), 1, 1, 1, generator=generator) * (high - low) + low
+    return share.own(draw).to(device=x.device, dtype=x.dtype)
 
 
-def color(x: Tensor, generator: torch.Generator) -> Tensor:
+def color(x: Tensor, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
     """Brightness +-0.5 of [0, 1] scale, saturation x [0, 2], contrast x [0.5, 1.5]."""
-    x = x + _uniform(x, generator, -0.5, 0.5)
+    x = x + _uniform(x, generator, share, -0.5, 0.5)
     grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * _uniform(x, generator, 0.0, 2.0)
+    x = grey + (x - grey) * _uniform(x, generator, share, 0.0, 2.0)
     mean = x.mean((1, 2, 3), keepdim=True)
-    return mean + (x - mean) * _uniform(x, generator, 0.5, 1.5)
+    return mean + (x - mean) * _uniform(x, generator, share, 0.5, 1.5)
 
 
-def translation(x: Tensor, generator: torch.Generator, share: float = 0.125) -> Tensor:
-    """Shift by up to `share` of the side both ways; what comes in from outside is the repeated border."""
+def translation(
+    x: Tensor, generator: torch.Generator, share: Share = WHOLE, *, reach: float = 0.125
+) -> Tensor:
+    """Shift by up to `reach` of the side both ways; what comes in from outside is the repeated border."""
     n, _, h, w = x.shape
-    reach = round(h * share)
-    shift = torch.randint(-reach, reach + 1, (2, n, 1), generator=generator)
+    most = round(h * reach)
+    shift = torch.randint(-most, most + 1, (2, share.total(n), 1), generator=generator)
+    shift = share.own(shift, dim=1)
     rows = (torch.arange(h) + shift[0]).clamp(0, h - 1).to(x.device)
     columns = (torch.arange(w) + shift[1]).clamp(0, w - 1).to(x.device)
     batch = torch.arange(n, device=x.device)[:, None, None]
@@ -38,25 +42,26 @@ def translation(x: Tensor, generator: torch.Generator, share: float = 0.125) -> 
     return moved.permute(0, 3, 1, 2)
 
 
-def cutout(x: Tensor, generator: torch.Generator, share: float = 0.5) -> Tensor:
-    """Blank a square of `share` of the side at a random place."""
+def cutout(x: Tensor, generator: torch.Generator, share: Share = WHOLE, *, side: float = 0.5) -> Tensor:
+    """Blank a square of `side` times the picture's side at a random place."""
     n, _, h, w = x.shape
-    half = round(h * share) // 2
-    centre = torch.randint(0, h, (2, n, 1), generator=generator)
+    half = round(h * side) // 2
+    centre = share.own(torch.randint(0, h, (2, share.total(n), 1), generator=generator), dim=1)
     rows = ((torch.arange(h) - centre[0]).abs() <= half).to(x.device)
     columns = ((torch.arange(w) - centre[1]).abs() <= half).to(x.device)
     keep = ~(rows[:, None, :, None] & columns[:, None, None, :])
     return x * keep
 
 
-KINDS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+Augmentation = Callable[[Tensor, torch.Generator, Share], Tensor]
+KINDS: dict[str, Augmentation] = {
     "color": color,
     "translation": translation,
     "cutout": cutout,
 }
 
 
-def augmentations(policy: str) -> list[Callable[[Tensor, torch.Generator], Tensor]]:
+def augmentations(policy: str) -> list[Augmentation]:
     """The functions of a comma-separated policy, "" = none. Raises WorkbenchError for an unknown name."""
     names = [name.strip() for name in policy.split(",") if name.strip()]
     if unknown := [name for name in names if name not in KINDS]:
@@ -66,10 +71,10 @@ def augmentations(policy: str) -> list[Callable[[Tensor, torch.Generator], Tenso
     return [KINDS[name] for name in names]
 
 
-def augment(x: Tensor, policy: str, generator: torch.Generator) -> Tensor:
+def augment(x: Tensor, policy: str, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
     """Apply a policy to pictures [N, 3, S, S] in [-1, 1]; each picture draws its own change. Gradients pass
-    through.
+    through. share: the part of a batch that x is; each picture's change is then the one it has in the whole.
     """
     for function in augmentations(policy):
-        x = function(x, generator)
+        x = function(x, generator, share)
     return x

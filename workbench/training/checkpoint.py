@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.images import clear_os_error
+from workbench.training import migrations
 
-SCHEMA = 1
 FOLDER = "checkpoints"
 _STATE = "state.json"
 Tensors = dict[str, Tensor]
@@ -65,7 +65,7 @@ def write(run: Path, parts: Mapping[str, Tensors], state: dict) -> Path:
             f"{name}.safetensors": _write_file(aside / f"{name}.safetensors", save(_plain(tensors)))
             for name, tensors in parts.items()
         }
-        text = json.dumps({"schema": SCHEMA, **state, "files": files}, indent=1, allow_nan=False)
+        text = json.dumps({"schema": migrations.CURRENT, **state, "files": files}, indent=1, allow_nan=False)
         _write_file(aside / _STATE, text.encode())
         _put_in_place(aside, final)
     except OSError as error:
@@ -80,9 +80,10 @@ def list_checkpoints(run: str | Path) -> list[Path]:
 
 
 def read(folder: Path) -> Checkpoint:
-    """The checkpoint in `folder`, after its files' lengths and checksums were compared.
+    """The checkpoint in `folder`, after its files' lengths and checksums were compared; one of an earlier
+    version as this one would have written it.
 
-    Raises WorkbenchError.
+    Raises WorkbenchError for one that is damaged, or of a later version.
     """
     try:
         state = json.loads((folder / _STATE).read_text())
@@ -90,10 +91,13 @@ def read(folder: Path) -> Checkpoint:
         raise WorkbenchError(
             f"The checkpoint {folder} cannot be read ({error}): delete this folder and resume."
         ) from error
-    if state.get("schema") != SCHEMA:
+    schema = state.get("schema") if isinstance(state, dict) else None
+    if schema not in range(1, migrations.CURRENT + 1):
+        later = isinstance(schema, int) and schema > migrations.CURRENT
         raise WorkbenchError(
-            f"The checkpoint {folder} has schema {state.get('schema')!r}, expected {SCHEMA}: "
-            "it was written by another version of the workbench."
+            f"The checkpoint {folder} has schema {schema!r}, and this workbench reads 1 to "
+            f"{migrations.CURRENT}: "
+            + ("a later version wrote it; update the workbench." if later else "it is none of ours.")
         )
     for name, (length, checksum) in state["files"].items():
         path = folder / name
@@ -102,7 +106,7 @@ def read(folder: Path) -> Checkpoint:
                 f"The checkpoint {folder} is damaged ({name} is missing or changed): delete this folder "
                 "and resume; the one before it is used then."
             )
-    return Checkpoint(folder=folder, state=state)
+    return Checkpoint(folder=folder, state=migrations.to_current(state))
 
 
 def newest(run: str | Path) -> tuple[Checkpoint | None, list[str]]:

@@ -4,20 +4,27 @@ Progress, intervals and schedules count images (`cur_nimg`: real images shown to
 number of processes change none of them.
 """
 
+import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 from workbench.errors import WorkbenchError
 from workbench.noise import check_seed
+from workbench.training.lengths import Length, in_images, parse_grid, parse_length
 
 # What `resume="extend"` may change in a run that exists: the budget, the rates and weights, and when things
 # are written.
-FIXED = ("preset", "batch_size", "seed")
+FIXED = ("preset", "batch_size", "seed", "grid", "conditioning")
+LENGTHS = ("images", "log_every_nimg", "sample_every_nimg", "eval_every_nimg", "checkpoint_every_nimg")
+# Settings that leave no trace in a run's record while they are at their default (see ARCHITECTURE.md).
+OPTIONS = ("ema_rampup", "grid", "conditioning", "gradient_checkpointing", "compile", "accumulate")
 CHOICES = {
     "adversarial": ("nonsaturating", "relativistic"),
     "penalty": ("exact", "finite-difference"),
     "matching_G": ("off", "cooperative", "adversarial"),
-    "precision": ("auto", "bf16", "fp32"),
+    "precision": ("auto", "bf16", "fp16", "fp32"),
+    "conditioning": ("auto", "none", "class", "text"),
 }
 
 
@@ -25,10 +32,12 @@ CHOICES = {
 class TrainConfig:
     """Settings of a run.
 
-    preset: name in `workbench.models.presets`. images: budget, real images shown to D. batch_size: even,
-    over all processes (rows 2k and 2k+1 are a pair under one caption). lr_G, lr_D, betas: Adam.
+    preset: name in `workbench.models.presets`. images: budget, real images shown to D; this and *_every_nimg
+    may be given as "2kimg" or "5epochs" (`lengths`), epochs until `for_epoch`. batch_size: even, over all
+    processes (rows 2k and 2k+1 are a pair under one caption). lr_G, lr_D, betas: Adam.
     constant_share: share of the budget at the full rate, then cosine down to lr_floor times it.
-    ema_halflife_kimg: thousands of images. r1_gamma, r2_gamma: weights of the penalties at real and
+    ema_halflife_kimg: thousands of images; ema_rampup: the half-life is at most this share of the images so
+    far (StyleGAN2-ADA), 0 = no such limit. r1_gamma, r2_gamma: weights of the penalties at real and
     generated pictures, 0 = off; r1_every: steps between two of a kind; penalty: "exact" (double backward) or
     "finite-difference". adversarial: "nonsaturating" (the paper) or "relativistic" (R3GAN), of D's own
     outputs. matching_weight, clip_weight, mode_seeking_weight, vision_weight, range_weight,
@@ -39,11 +48,16 @@ class TrainConfig:
     scaled down to it. diffaugment: comma-separated policy in front of the vision-aided heads ("" = none).
     *_every_nimg: images between samples, evaluations (0 = never), checkpoints, log lines. eval_n: pictures
     of one evaluation. keep_checkpoints: newest ones kept, beside the best. precision: "auto" (probed at
-    start), "bf16" or "fp32".
+    start), "bf16", "fp16" (CUDA, with a loss scale) or "fp32". grid: columns and rows of a sample grid.
+    conditioning: "none", "class" (captions are class names), "text", or "auto": by the captions of the set.
+    gradient_checkpointing: features of G's and D's blocks are computed again in backward instead of kept.
+    compile: torch.compile of the passes that no double backward runs through. accumulate: passes in
+    which each process takes its share of a step, for less memory; the weights are those of one pass but for
+    rounding.
     """
 
     preset: str = "shepherd-64"
-    images: int = 500_000
+    images: Length = 500_000
     batch_size: int = 32
     seed: int = 0
     lr_G: float = 6e-4
@@ -69,26 +83,29 @@ class TrainConfig:
     diffaugment: str = "translation,cutout"
     flip: bool = True
     precision: str = "auto"
-    log_every_nimg: int = 1_000
-    sample_every_nimg: int = 5_000
-    eval_every_nimg: int = 20_000
+    log_every_nimg: Length = 1_000
+    sample_every_nimg: Length = 5_000
+    eval_every_nimg: Length = 20_000
     eval_n: int = 500
-    checkpoint_every_nimg: int = 20_000
+    checkpoint_every_nimg: Length = 20_000
     keep_checkpoints: int = 3
+    ema_rampup: float = 0.05
+    grid: tuple[int, int] = (6, 6)
+    conditioning: str = "auto"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
-        for name in (
-            "images",
-            "batch_size",
-            "r1_every",
-            "log_every_nimg",
-            "sample_every_nimg",
-            "checkpoint_every_nimg",
-            "keep_checkpoints",
-        ):
+        object.__setattr__(self, "grid", parse_grid(self.grid))
+        for name in LENGTHS:
+            low = 0 if name == "eval_every_nimg" else 1  # 0 = never
+            object.__setattr__(self, name, parse_length(name, getattr(self, name), low=low))
+        for name in ("batch_size", "r1_every", "keep_checkpoints", "accumulate"):
             _check_int(name, getattr(self, name), 1)
-        _check_int("eval_every_nimg", self.eval_every_nimg, 0)
+        for name in ("gradient_checkpointing", "compile"):
+            _check_switch(name, getattr(self, name))
         _check_int("eval_n", self.eval_n, 2)
         object.__setattr__(self, "seed", check_seed(self.seed))
         if self.batch_size % 2:
@@ -113,7 +130,7 @@ class TrainConfig:
                 raise WorkbenchError(
                     f"{name} is {getattr(self, name)!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}."
                 )
-        for name in ("constant_share", "lr_floor"):
+        for name in ("constant_share", "lr_floor", "ema_rampup"):
             _check_number(name, getattr(self, name), low=0.0, high=1.0)
         if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
             raise WorkbenchError(
@@ -130,11 +147,14 @@ class TrainConfig:
         done = min(1.0, (cur_nimg - start) / (self.images - start)) if self.images > start else 1.0
         return self.lr_floor + (1.0 - self.lr_floor) * 0.5 * (1.0 + math.cos(math.pi * done))
 
+    def for_epoch(self, epoch: int) -> "TrainConfig":
+        """With every length in images; epoch: pictures of the run's data set."""
+        return replace(self, **{name: in_images(getattr(self, name), epoch) for name in LENGTHS})
+
     def to_json(self) -> dict:
-        """Plain values; `from_json` reads them back."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        """Plain values, without the `OPTIONS` that are off; `from_json` reads them back."""
+        off = {f.name for f in fields(self) if f.name in OPTIONS and getattr(self, f.name) == f.default}
+        return {name: value for name, value in _values(self).items() if name not in off}
 
     @classmethod
     def from_json(cls, data: dict) -> "TrainConfig":
@@ -155,9 +175,30 @@ class TrainConfig:
         return cls.from_json({**preset(name).train, **changes, "preset": name})
 
 
+def read_settings(path: str | Path) -> dict:
+    """The settings in a JSON file: `best.json` of a sweep, `config.json` of a run, or some by hand.
+
+    Raises WorkbenchError for a file that is no object of settings known here.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkbenchError(f"{path} holds no training settings ({error}). Give a JSON file.") from error
+    if isinstance(data, dict) and isinstance(data.get("config"), dict):  # a run's
+        data = data["config"]
+    known = {f.name for f in fields(TrainConfig)}
+    if not isinstance(data, dict) or (unknown := sorted(set(data) - known)):
+        what = repr(unknown[0]) if isinstance(data, dict) else type(data).__name__
+        raise WorkbenchError(
+            f"{path} holds {what}, which is no training setting: expected an object with some of "
+            f"{', '.join(sorted(known))}."
+        )
+    return data
+
+
 def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[object, object]]:
     """Settings that differ, by name: (old value, new value)."""
-    a, b = old.to_json(), new.to_json()
+    a, b = _values(old), _values(new)
     return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
 
 
@@ -172,6 +213,16 @@ def sample_due(every: int, before: int, now: int) -> bool:
     """
     dense = max(1, every // 4)
     return crossed(dense if now <= 4 * every else every, before, now)
+
+
+def _values(config: TrainConfig) -> dict[str, object]:
+    """Every setting as JSON has it."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
+
+
+def _check_switch(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise WorkbenchError(f"{name} is {value!r}: expected true or false.")
 
 
 def _check_int(name: str, value: object, low: int) -> None:

@@ -9,18 +9,27 @@ import torch
 from torch import nn
 
 from workbench.errors import WorkbenchError
+from workbench.training.config import TrainConfig
 
 
 def ema_beta(batch_size: int, cur_nimg: int, halflife_kimg: float, *, ramp_up: float = 0.05) -> float:
     """How much of the old average one step keeps: 0.5 ** (batch_size / h), h images = the half-life.
 
     h = min(halflife_kimg * 1000, ramp_up * cur_nimg): the average of a young run does not drag its random
-    start along (StyleGAN2-ADA's ramp-up). 0 at cur_nimg = 0: the average is then the model itself.
+    start along (StyleGAN2-ADA's ramp-up). 0 at cur_nimg = 0: the average is then the model itself. ramp_up 0:
+    h = halflife_kimg * 1000 from the first step on.
     """
     if halflife_kimg <= 0:
         raise WorkbenchError(f"ema_halflife_kimg is {halflife_kimg}: expected above 0, thousands of images.")
-    half_life = min(halflife_kimg * 1000.0, ramp_up * cur_nimg)
+    half_life = halflife_kimg * 1000.0
+    if ramp_up > 0:
+        half_life = min(half_life, ramp_up * cur_nimg)
     return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
+
+
+def beta_of(config: TrainConfig, cur_nimg: int) -> float:
+    """`ema_beta` by the settings of a run."""
+    return ema_beta(config.batch_size, cur_nimg, config.ema_halflife_kimg, ramp_up=config.ema_rampup)
 
 
 class EMA:

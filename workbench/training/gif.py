@@ -22,10 +22,10 @@ def write_gif(
 ) -> Path:
     """Make `training.gif` in the run folder (or `out`) from samples/grid_*.png; returns its path.
 
-    columns: how many of the grid's columns, and as many rows, are shown (an even number, so that pairs stay
-    whole). seconds: length of the film before its last frame is held. Frames lie densely at the start, where
-    most happens; as many are taken as fit into 3 MB. Raises WorkbenchError when there are no grids, or `out`
-    exists.
+    columns: how many columns of a grid of 6 x 6, and as many rows, are shown (an even number, so that pairs
+    stay whole); 6 shows grids of any shape as they are. seconds: length of the film before its last frame is
+    held. Frames lie densely at the start, where most happens; as many are taken as fit into 3 MB. Raises
+    WorkbenchError when there are no grids, or `out` exists.
     """
     run = Path(run)
     if columns not in range(2, GRID_CELLS + 1, 2):
@@ -44,7 +44,7 @@ def write_gif(
     with tempfile.TemporaryDirectory() as scratch:
         while True:
             chosen = dense_at_first(sorted(grids), wanted)
-            frames = [_frame(grids[n], n, final, columns) for n in chosen]
+            frames = [frame(grids[n], n, final, columns) for n in chosen]
             draft = save_gif(frames, Path(scratch) / NAME, seconds_per_frame=max(0.02, seconds / len(frames)))
             size = draft.stat().st_size
             if size <= MOST_BYTES or len(chosen) <= _FEWEST:
@@ -79,10 +79,12 @@ def dense_at_first(counts: list[int], wanted: int) -> list[int]:
     return sorted(chosen)
 
 
-def _frame(path: Path, cur_nimg: int, final: int, columns: int) -> Image.Image:
+def frame(path: Path, cur_nimg: int, final: int, columns: int = GRID_CELLS) -> Image.Image:
     """A grid, cut to `columns`, over a strip with the image count and how far the run is."""
     with open_picture(path) as picture:
-        sheet = _cut(picture.convert("RGB"), columns)
+        sheet = picture.convert("RGB")
+    if columns < GRID_CELLS:
+        sheet = _cut(sheet, columns)
     # At least 384 px wide, so that the text can be read; pixels stay squares.
     scale = max(1, math.ceil(384 / sheet.width))
     sheet = sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)

@@ -59,6 +59,17 @@ class History:
         self._size += len(data)
         self.waiting.clear()
 
+    def sync(self) -> None:
+        """Write what waits and force the file to disk, so that a power cut takes none of it."""
+        self.flush()
+        if not self.path.exists():
+            return
+        try:
+            with open(self.path, "ab") as handle:
+                os.fsync(handle.fileno())
+        except OSError as error:
+            raise clear_os_error(error, self.path) from error
+
     @property
     def size(self) -> int:
         """Bytes written: a checkpoint notes it, so that a resumed run drops what came after."""

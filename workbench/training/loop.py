@@ -1,6 +1,7 @@
-"""Parts of the training loop that know nothing of networks: signals, statistics, shared gradients, words."""
+"""Parts of the training loop that know nothing of networks: signals, statistics, words."""
 
 import contextlib
+import contextvars
 import math
 import signal
 import sys
@@ -12,37 +13,52 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+_STOP: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stop", default=None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """How a call of `train` ended. reason: "done", "stopped" (Ctrl-C, SIGTERM) or "paused" (stop_after_nimg);
-    model: folder of the pipeline; seconds: spent in this call."""
+    model: folder of the pipeline; seconds: spent in this call's loop, `telling` of them in logging, monitor
+    and grids."""
 
     run: Path
     cur_nimg: int
     reason: str
     model: Path
     seconds: float
+    telling: float = 0.0
 
 
 class Diverged(Exception):
     """Training left the rails.
 
-    The trainer goes back to a good checkpoint. to_best: to the best instead of the newest.
+    The trainer goes back to a good checkpoint. to_best: to the best instead of the newest; facts: for the
+    history.
     """
 
-    def __init__(self, text: str, *, to_best: bool = False) -> None:
+    def __init__(self, text: str, *, to_best: bool = False, facts: dict | None = None) -> None:
         super().__init__(text)
-        self.to_best = to_best
+        self.to_best, self.facts = to_best, facts or {}
+
+
+@contextlib.contextmanager
+def stopped_by(stop: threading.Event) -> Iterator[None]:
+    """Within it, `signals` of this thread gives `stop`: for a worker, whose threads no signal reaches."""
+    token = _STOP.set(stop)
+    try:
+        yield
+    finally:
+        _STOP.reset(token)
 
 
 @contextlib.contextmanager
 def signals() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM set the event.
 
-    A second SIGINT interrupts at once. Nothing outside of the main thread.
+    A second SIGINT interrupts at once. Outside of the main thread only `stopped_by` sets it.
     """
-    stop = threading.Event()
+    stop = _STOP.get() or threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -130,24 +146,3 @@ class Statistics:
             elif math.isfinite(value):
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = [total + value, count + 1]
-
-
-def share_gradients(accelerator, *optimizers: torch.optim.Optimizer) -> None:
-    """Average gradients over processes just before each optimiser step; nothing where there is one process.
-
-    Not by DistributedDataParallel: its hooks count one backward to one forward, which a penalty's second-
-    order gradient and D's two passes in one step break.
-    """
-    if accelerator.num_processes == 1:
-        return
-
-    def average(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
-        gradients = [
-            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-        ]
-        flat = accelerator.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduction="mean")
-        for gradient, value in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(value.view(gradient.shape))
-
-    for optimizer in optimizers:
-        optimizer.register_step_pre_hook(average)

@@ -107,11 +107,26 @@ def mode_seeking(fake: list[Tensor], real: list[Tensor]) -> Tensor:
     pixels are satisfied by a change of tint, and bounded by what real pairs show, so that it vanishes once
     G's spread is theirs.
     """
-    shares = [
-        pair_distance(f).mean() / pair_distance(r).mean().clamp_min(1e-6)
-        for f, r in zip(fake, real, strict=True)
-    ]
-    return mean_over([F.relu(1 - share) for share in shares])
+    return spread_shortfall(spreads(fake), spreads(real))
+
+
+def spreads(views: list[Tensor]) -> list[Tensor]:
+    """Mean distance inside the pairs of each view, 0-d each."""
+    return [pair_distance(view).mean() for view in views]
+
+
+def spread_shortfall(fake: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Mean of max(0, 1 - fake / real) over the spreads of the same views."""
+    return mean_over([F.relu(1 - f / r.clamp_min(1e-6)) for f, r in zip(fake, real, strict=True)])
+
+
+def as_of_whole(own: Tensor, whole: Tensor) -> Tensor:
+    """The value of `whole` with the gradient of `own`.
+
+    `own` is a share's mean, `whole` that of all shares: a loss that bends such a mean then has, averaged over
+    the shares, the gradient that it has for the whole batch.
+    """
+    return own + (whole - own).detach()
 
 
 def reconstruction(decoded: Tensor, real: Tensor) -> Tensor:

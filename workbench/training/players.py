@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,12 @@ from workbench.models.generator import Generator
 from workbench.models.presets import Preset
 from workbench.models.text import TextEncoder, TwoEncoders
 from workbench.models.vision_aided import ImageTower, VisionAided
+from workbench.training.compiling import compiled
 from workbench.training.config import TrainConfig
+from workbench.training.scaling import LossScale
+from workbench.training.shares import ALONE, Processes
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 NORM_BETA = 0.98  # memory of the running gradient norm
 
 
@@ -57,25 +62,55 @@ class Players:
     D: Discriminator
     heads: VisionAided | None
     tower: ImageTower | None
-    text_encoder: TextEncoder  # of the CLIP that G and D read
-    captions: TextEncoder | TwoEncoders  # what a step's captions go through
+    text_encoder: TextEncoder | None  # of the CLIP that G and D read; None where they read no text
+    captions: TextEncoder | TwoEncoders | None  # what a step's captions go through
     clip: Clip  # the one that sees: its tower, its embedding
     opt_G: torch.optim.Optimizer
     opt_D: torch.optim.Optimizer
     guard: NormGuard
     lr_multiplier: float = field(default=1.0)  # halved by the monitor at a roll-back
+    processes: Processes = ALONE  # that take each step together
+    scale: LossScale | None = None  # of float16
+    compiled: dict[str, Callable] = field(default_factory=dict)  # of `compiling`, where it is asked for
 
     def modules(self) -> dict[str, nn.Module]:
         """Modules with state of their own, by name."""
-        named = {"G": self.G, "D": self.D, "heads": self.heads, "guard": self.guard}
+        named = {"G": self.G, "D": self.D, "heads": self.heads, "guard": self.guard, "scale": self.scale}
         return {name: module for name, module in named.items() if module is not None}
+
+    def synthesis(self, *inputs: object) -> list[Tensor]:
+        """G.synthesis, by the compiled pass where there is one."""
+        return self.compiled.get("synthesis", self.G.synthesis)(*inputs)
+
+    def judge(self, *inputs: object, **options: object) -> list:
+        """D, by the compiled pass where there is one: not for what is differentiated twice."""
+        return self.compiled.get("D", self.D)(*inputs, **options)
+
+    def backward(self, name: str, loss: Tensor) -> None:
+        """Add the gradients of player "G" or "D", scaled in float16 until `steps.update`."""
+        (loss if self.scale is None else self.scale.scaled(name, loss)).backward()
 
 
 def _adam(modules: list[nn.Module | None], lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
     parameters = [
         p for module in modules if module is not None for p in module.parameters() if p.requires_grad
     ]
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
+    fused = parameters[0].device.type != "xla"  # a TPU's compiler does the fusing
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
+
+
+def _reader(preset: Preset, clip: Clip, folder: str | Path) -> TextEncoder | None:
+    """The text tower that a preset's networks read, None for networks without text."""
+    wanted = preset.generator.text_dim
+    if wanted is None:
+        return None
+    encoder = TextEncoder.from_clip(clip)
+    if encoder.text_dim != wanted:
+        raise WorkbenchError(
+            f"preset {preset.name} expects text features {wanted} wide, but {folder} gives "
+            f"{encoder.text_dim}: train with the encoder that the preset was made for."
+        )
+    return encoder
 
 
 def build(
@@ -89,20 +124,18 @@ def build(
     """Networks of a preset with fresh weights (drawn from config.seed), optimizers, and the frozen CLIP.
 
     vision_clip: the CLIP by which the vision-aided heads and the contrastive loss see, where it is not the
-    one that is read. precision "bf16" or "fp32": dtype of the features; parameters and optimizer states are
-    float32 either way. Raises WorkbenchError when a CLIP's width is not the preset's.
+    one that is read. precision, a key of DTYPES: dtype of the features; parameters and optimizer states are
+    float32 in any case. A preset without text gets no encoder. Raises WorkbenchError when a CLIP's width is
+    not the preset's.
     """
     clip = load_clip(clip_folder, device=device)
-    captions = text_encoder = TextEncoder.from_clip(clip)
-    if text_encoder.text_dim != preset.generator.text_dim:
-        raise WorkbenchError(
-            f"preset {preset.name} expects text features {preset.generator.text_dim} wide, but {clip_folder} "
-            f"gives {text_encoder.text_dim}: train with the encoder that the preset was made for."
-        )
+    text_encoder = _reader(preset, clip, clip_folder)
+    captions = text_encoder
     if vision_clip is not None:
         clip = load_clip(vision_clip, device=device)
-        captions = TwoEncoders(text_encoder, TextEncoder.from_clip(clip))
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        if text_encoder is not None:
+            captions = TwoEncoders(text_encoder, TextEncoder.from_clip(clip))
+    dtype = DTYPES[precision]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         G, D = Generator(preset.generator), Discriminator(preset.discriminator)
@@ -118,11 +151,13 @@ def build(
             heads = VisionAided(aided, channels)
     for module in (G, D):
         module.compute_dtype = dtype
+        module.checkpointing = config.gradient_checkpointing
     for module in (G, D, heads, tower):
         if module is not None:
             module.to(device=device, memory_format=torch.channels_last)
     return Players(
         G=G, D=D, heads=heads, tower=tower, text_encoder=text_encoder, captions=captions, clip=clip,
         opt_G=_adam([G], config.lr_G, config.betas), opt_D=_adam([D, heads], config.lr_D, config.betas),
-        guard=NormGuard().to(device),
+        guard=NormGuard().to(device), scale=LossScale().to(device) if precision == "fp16" else None,
+        compiled=compiled(G, D, device) if config.compile else {},
     )  # fmt: skip

@@ -8,10 +8,12 @@ import contextlib
 import json
 import os
 import platform
+import time
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -45,15 +47,37 @@ def held(folder: Path) -> Iterator[None]:
         raise clear_os_error(error, folder / _LOCK) from error
     with handle:
         if os.name == "posix":
-            import fcntl
+            _claim(handle, folder)
+        yield
 
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+
+def _claim(handle: IO[str], folder: Path) -> None:
+    """Take the lock, or raise WorkbenchError; `is_held` may have it for an instant."""
+    import fcntl
+
+    for tries_left in reversed(range(5)):
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not tries_left:
                 raise WorkbenchError(
                     f"Another training is writing to {folder}: wait until it ends, or choose another folder."
                 ) from None
-        yield
+            time.sleep(0.02)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a trainer writes to this folder now, whoever started it; always False on Windows."""
+    if os.name != "posix" or not (folder / _LOCK).is_file():
+        return False
+    import fcntl
+
+    with open(folder / _LOCK) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def read_run(folder: str | Path) -> dict:
@@ -86,7 +110,7 @@ def check_free(folder: Path, resume: str) -> dict | None:
     """
     if resume not in ("auto", "never", "extend"):
         raise WorkbenchError(f"resume is {resume!r}: expected auto, never or extend.")
-    if not folder.exists() or not (entries := sorted(p.name for p in folder.iterdir() if p.name != _LOCK)):
+    if not folder.exists() or not (entries := _entries(folder)):
         if resume == "extend":
             raise WorkbenchError(
                 f"There is no run in {folder} to extend: check the path, or leave resume at auto."
@@ -102,6 +126,11 @@ def check_free(folder: Path, resume: str) -> dict | None:
             f"{folder} already holds a run, and it was not to be resumed: choose a new folder, or resume it."
         )
     return facts
+
+
+def _entries(folder: Path) -> list[str]:
+    """What lies in a folder, without the hidden: the lock, who trains there, what a desktop leaves behind."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def check_same(folder: Path, old: dict, new: dict, resume: str) -> dict[str, tuple[object, object]]:
@@ -159,6 +188,18 @@ def describe(
             "reason": machine.reason,
         },
         "versions": {"python": platform.python_version(), **library_versions(), "torch": torch.__version__},
+    }
+
+
+def model_card(folder: Path, facts: dict, cur_nimg: int) -> dict[str, object]:
+    """What a run's model says of itself: facts of config.json, and the images it has seen."""
+    config = facts["config"]
+    return {
+        "name": folder.resolve().name,
+        "preset": config["preset"],
+        "images": cur_nimg,
+        "seed": config["seed"],
+        "data": facts["data"]["path"],
     }
 
 

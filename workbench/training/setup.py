@@ -6,34 +6,41 @@ from pathlib import Path
 
 import torch
 
-from workbench.datasets.sources import open_table
+from workbench.datasets.shards.files import public_name
+from workbench.datasets.shards.report import ShardReport
+from workbench.datasets.sources import home_of, means_shards, open_table
+from workbench.datasets.table import PictureTable
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import Judge, load_judge
 from workbench.hardware import Machine
 from workbench.models.presets import Preset
-from workbench.training import players, runs
+from workbench.training import conditioning, players, runs, sharding
 from workbench.training.batches import Feed, grid_plan
 from workbench.training.config import TrainConfig
-from workbench.training.loop import share_gradients
+from workbench.training.held_out import HeldOut
 from workbench.training.players import Players
+from workbench.training.shares import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What `prepare` made. config: with the precision that is used; facts: config.json of the run.
+    """What `prepare` made. config: as it is used (precision, conditioning); facts: config.json of the run.
 
-    fresh: whether the folder held no run; changes: settings that "extend" changed, name -> (old, new).
+    epoch: pictures of the data set; fresh: whether the folder held no run; changes: settings that "extend"
+    changed, name -> (old, new).
     """
 
     config: TrainConfig
     facts: dict
+    epoch: int
     fresh: bool
     changes: dict[str, tuple[object, object]]
     device: torch.device
     players: Players
     feed: Feed
+    held_out: HeldOut | None
     judge: Judge | None
     accelerator: object  # accelerate.Accelerator; not imported here, which would cost every start a second
 
@@ -42,58 +49,94 @@ def prepare(
     config: TrainConfig,
     preset: Preset,
     *,
-    data: Path,
+    data: str | Path,
     out: Path,
     clip: str | Path,
     vision_clip: str | Path | None = None,
     machine: Machine,
     judge: str | Path | None,
+    held_out: str | Path | None = None,
     accelerator,
     resume: str,
     say: Callable[[str], None],
+    progress: bool = False,
 ) -> Setup:
     """Read the data, claim the folder, build the networks. The arguments are those of `train`."""
-    clip, main = _found(clip), accelerator.is_main_process
+    sharding.check_launch(accelerator)
+    clip, main, processes = _found(clip), accelerator.is_main_process, Processes(accelerator)
     vision_clip = None if vision_clip is None else _found(vision_clip)
     # The main process claims the folder; by the time another looks, the run may be there already.
     old = runs.check_free(out, resume if main else "auto")
-    if not data.is_dir():
-        raise WorkbenchError(
-            f"There is no data set folder {data}: make one with `workbench dataset world --out {data}`."
-        )
-    table = open_table(data, preset.generator.resolution)
-    prompts, seeds = grid_plan(table)
-    facts = runs.describe(
-        config,
-        preset,
-        data={"path": str(data), **runs.fingerprint(table)},
-        clip=str(clip) if vision_clip is None else f"{clip}, seen by {vision_clip}",
-        machine=machine,
-        grid={"prompts": prompts, "seeds": seeds},
-    )
+    table = _table(data, preset.generator.resolution, say, progress=progress and main)
+    config = config.for_epoch(len(table))
+    used, preset = conditioning.settle(config, preset, table)
+    seen_by = str(clip) if vision_clip is None else f"{clip}, seen by {vision_clip}"
+    facts = _facts(config, used, preset, table, data=public_name(data), clip=seen_by, machine=machine)
     facts, changes = _same_run(out, old, facts, resume)
-    used = replace(config, precision=_precision(config, machine, old, say))
+    used = replace(used, precision=_shared_precision(config, machine, old, processes, say))
     device = torch.device(machine.device)
     cast = players.build(preset, used, clip, device, used.precision, vision_clip)
-    share_gradients(accelerator, cast.opt_G, cast.opt_D)
-    rank, world = accelerator.process_index, accelerator.num_processes
+    conditioning.explain(used.conditioning, table, cast.text_encoder, say)
+    cast.processes = processes
     feed = Feed(
-        table, cast.captions, config, preset.generator.z_dim, device,
-        rank=rank, world=world, captions=data / "captions", say=say,
+        table, cast.captions, used, preset.generator.z_dim, device,
+        rank=processes.rank, world=processes.world, groups=_groups(preset),
+        captions=home_of(data) / "captions", say=say,
     )  # fmt: skip
+    unseen = None
+    if held_out is not None and main:
+        others = _table(held_out, preset.generator.resolution, say, progress=progress)
+        alone = replace(used, matching_weight=0.0, accumulate=1)
+        unseen = HeldOut(feed, Feed(others, cast.captions, alone, preset.generator.z_dim, device, say=say))
     measures = _judge(judge, config, say)
     if main and (old is None or changes):  # last: a mistake in the line leaves no run behind that it blocks
         runs.write_facts(out, facts)
     return Setup(
         config=used,
         facts=facts,
+        epoch=len(table),
         fresh=old is None,
         changes=changes,
         device=device,
         players=cast,
         feed=feed,
+        held_out=unseen,
         judge=measures,
         accelerator=accelerator,
+    )
+
+
+def _table(data: str | Path, resolution: int, say: Callable[[str], None], *, progress: bool) -> PictureTable:
+    if not means_shards(data) and not Path(data).is_dir():
+        raise WorkbenchError(
+            f"There is no data set folder {data}: make one with `workbench dataset world --out {data}`."
+        )
+    report = ShardReport()
+    table = open_table(data, resolution, report=report, progress=progress)
+    if report.findings:
+        say(f"Something in the shards is broken and left out. {report.text()}")
+    return table
+
+
+def _facts(
+    config: TrainConfig,
+    used: TrainConfig,
+    preset: Preset,
+    table: PictureTable,
+    *,
+    data: str,
+    clip: str,
+    machine,
+) -> dict:
+    """config.json of the run as it is asked for; `used`: the settings once the conditioning is decided."""
+    prompts, seeds = grid_plan(table, config.grid, text=used.conditioning != "none")
+    return runs.describe(
+        conditioning.recorded(config, used.conditioning, table),
+        preset,
+        data={"path": data, **runs.fingerprint(table)},
+        clip=clip,
+        machine=machine,
+        grid={"prompts": prompts, "seeds": seeds},
     )
 
 
@@ -111,8 +154,26 @@ def _same_run(
     return {**old, "config": facts["config"]}, changes
 
 
+def _groups(preset: Preset) -> tuple[int, ...]:
+    """Numbers of neighbouring pictures that the discriminators compare."""
+    return tuple(part.group for part in (preset.discriminator, preset.vision_aided) if part is not None)
+
+
+def _shared_precision(
+    config: TrainConfig, machine: Machine, old: dict | None, processes: Processes, say: Callable[[str], None]
+) -> str:
+    """The main process's choice, for all: two that were measured apart could choose apart."""
+    names = list(players.DTYPES)
+    mine = names.index(_precision(config, machine, old, say))
+    return names[processes.of_main(mine, torch.device(machine.device))]
+
+
 def _precision(config: TrainConfig, machine: Machine, old: dict | None, say: Callable[[str], None]) -> str:
     """What to compute in: as asked, as this run did before on this processor, or as the probe says."""
+    if config.precision == "fp16" and not machine.device.startswith("cuda"):
+        raise WorkbenchError(
+            f"precision is 'fp16' on {machine.device}: expected a CUDA GPU. Use bf16, fp32 or auto here."
+        )
     if config.precision != "auto":
         return config.precision
     before = old["machine"] if old else None

@@ -8,7 +8,6 @@ the checkpoint.
 """
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,21 +18,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from workbench import hardware
-from workbench.errors import WorkbenchError
 from workbench.evaluation.faithfulness import evaluate
 from workbench.evaluation.features import JUDGE_FOLDER
 from workbench.images import grid, save_png
 from workbench.models import presets
 from workbench.noise import generator_for
 from workbench.pipeline import Pipeline
-from workbench.training import checkpoint, runs, steps
+from workbench.training import checkpoint, nonfinite, runs, trackers
+from workbench.training.accumulation import take_step
 from workbench.training.batches import draw_pictures
 from workbench.training.config import TrainConfig, crossed, sample_due
-from workbench.training.ema import EMA, ema_beta
-from workbench.training.history import History
+from workbench.training.ema import EMA, beta_of
+from workbench.training.lengths import Length, in_images, parse_length
 from workbench.training.loop import Diverged, Result, Statistics, last_words, own_randomness, signals
 from workbench.training.monitor import MAX_ROLLBACKS, Monitor, Remark, give_up
 from workbench.training.setup import Setup, prepare
+from workbench.training.step_batch import StepBatch
+from workbench.training.telling import Reporter, progress_bar, set_line
 
 MINI_CLIP = Path("assets/models/mini-clip")
 _STEP_NOISE = 13 << 40  # stream of whatever a step draws from torch's global generator
@@ -48,25 +49,28 @@ def train(
     vision_clip: str | Path | None = None,
     device: str | None = None,
     resume: str = "auto",
-    stop_after_nimg: int | None = None,
+    stop_after_nimg: Length | None = None,
     progress: bool = True,
     preset: presets.Preset | None = None,
     judge: str | Path | None = JUDGE_FOLDER,
+    tracker: str | None = None,
+    held_out: str | Path | None = None,
 ) -> Result:
-    """Train on a data set folder into a run folder, or go on with the run that is there.
+    """Train on a data set, as `open_table` takes it, into a run folder, or go on with the run there.
 
     resume: "auto" goes on if the folder holds a run of the same settings; "never" wants a fresh folder;
     "extend" goes on with changed settings (budget, rates, weights, intervals) and notes them in the history.
     vision_clip: the CLIP that sees, where it is not the one that is read. stop_after_nimg: pause at that
     image count; schedules do not move. preset: networks other than those of config.preset. judge: None =
-    never evaluate. SIGINT and SIGTERM finish the step, save and return. Raises WorkbenchError and OSError in
-    one sentence.
+    never evaluate. tracker: "tensorboard" or "trackio", beside the history. held_out: pictures that D
+    is asked about with each grid and never learns from. SIGINT and SIGTERM finish the step, save and return.
+    Raises WorkbenchError and OSError in one sentence.
     """
     from accelerate import Accelerator
 
-    if stop_after_nimg is not None and stop_after_nimg < 1:
-        raise WorkbenchError(f"stop_after_nimg is {stop_after_nimg}: expected at least 1 image, or None.")
+    pause = None if stop_after_nimg is None else parse_length("stop_after_nimg", stop_after_nimg)
     out = Path(out)
+    track = trackers.opener(tracker, out)
     preset = preset or presets.preset(config.preset)
     accelerator = Accelerator(
         cpu=device == "cpu" or (device is None and not torch.cuda.is_available()), mixed_precision="no"
@@ -80,32 +84,27 @@ def train(
     held = runs.held(out) if main else contextlib.nullcontext()
     with held, own_randomness(), hardware.kept_memory(), signals() as stop:
         setup = prepare(
-            config,
-            preset,
-            data=Path(data),
-            out=out,
-            clip=clip,
-            vision_clip=vision_clip,
-            machine=machine,
-            judge=judge,
-            accelerator=accelerator,
-            resume=resume,
-            say=say,
-        )
-        trainer = Trainer(setup, out, say=say, progress=progress and main)
-        return trainer.run(stop, stop_after_nimg)
+            config, preset, data=data, out=out, clip=clip, vision_clip=vision_clip, machine=machine,
+            judge=judge, held_out=held_out, accelerator=accelerator, resume=resume, say=say,
+            progress=progress,
+        )  # fmt: skip
+        told = Reporter(out, main=main, say=say, open_tracker=track)
+        trainer = Trainer(setup, out, told=told, progress=progress and main)
+        return trainer.run(stop, None if pause is None else in_images(pause, setup.epoch))
 
 
 class Trainer:
     """One run in one process. Made by `train`; its methods are the parts of the loop."""
 
-    def __init__(self, setup: Setup, out: Path, *, say: Callable[[str], None], progress: bool) -> None:
-        self.out, self.say, self.progress = out, say, progress
+    def __init__(self, setup: Setup, out: Path, *, told: Reporter, progress: bool) -> None:
+        self.out, self.told, self.say, self.progress = out, told, told.say, progress
         self.config, self.facts, self.accelerator = setup.config, setup.facts, setup.accelerator
         self.main, self.device = setup.accelerator.is_main_process, setup.device
         self.players, self.feed, self.judge = setup.players, setup.feed, setup.judge
+        self.held_out = setup.held_out
+        self.processes = setup.players.processes
         self.ema = EMA(self.players.G)
-        self.history, self.monitor, self.statistics = History(out), Monitor(self.config), Statistics()
+        self.history, self.monitor, self.statistics = told.history, Monitor(self.config), Statistics()
         self.step = self.cur_nimg = self.rollbacks = 0
         self.seconds = self._logged = 0.0
         self.ratio: float | None = None  # of an evaluation at this very cur_nimg
@@ -120,7 +119,7 @@ class Trainer:
         found, complaints = checkpoint.newest(self.out)
         # All must have looked before one goes on to write: else a late one finds the first checkpoint of the
         # very run that it is to begin with the others, and they wait for each other in different places.
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
         self.begins = found is None
         for sentence in complaints:
             self.say(sentence)
@@ -131,6 +130,7 @@ class Trainer:
             self.say(f"Going on at {self.cur_nimg} of {self.config.images} images.")
         elif expected and self.main:
             self.history.truncate(0)  # stopped before its first checkpoint: start again
+        self.told.begin(self.cur_nimg)
         if changes:
             text = "; ".join(f"{name} {was!r} -> {now!r}" for name, (was, now) in changes.items())
             self._event(Remark(event="settings", text=f"The settings were changed: {text}."))
@@ -159,12 +159,13 @@ class Trainer:
             for name, m in {**self.players.modules(), "G_ema": self.ema.model}.items()
         }
         if not checkpoint.all_finite(t for tensors in parts.values() for t in tensors.values()):
-            raise Diverged("Weights are not finite any more, so no checkpoint was written")
+            bad = nonfinite.bad_weight({**self.players.modules(), "G_ema": self.ema.model})
+            raise Diverged(f"The weight {bad} is not finite any more, so no checkpoint was written.")
         for name in ("opt_G", "opt_D"):
             parts[name] = checkpoint.optimizer_tensors(getattr(self.players, name), self._names())
         try:
             if self.main:
-                self.history.flush()
+                self.history.sync()  # a power cut must not leave less of it than the checkpoint counts on
                 checkpoint.write(self.out, parts, self._state())
                 checkpoint.prune(self.out, self.config.keep_checkpoints)
         except OSError as error:
@@ -175,7 +176,7 @@ class Trainer:
             )
             return False
         finally:
-            self.accelerator.wait_for_everyone()
+            self.processes.wait()
         return True
 
     def _state(self) -> dict:
@@ -197,9 +198,11 @@ class Trainer:
     def run(self, stop: threading.Event, stop_after_nimg: int | None = None) -> Result:
         """Train until the budget, a signal or `stop_after_nimg`; save and write the model."""
         begun, until = time.perf_counter(), min(self.config.images, stop_after_nimg or self.config.images)
-        with self._bar() as bar:
+        bar = progress_bar(self.out.name, self.config.images, self.cur_nimg, shown=self.progress)
+        with bar, contextlib.closing(self.told):
             if self.begins:  # else these two are in the history already
-                self.sample()
+                with self.told.timed():
+                    self.sample()
                 self.save(must=True)
             while self.cur_nimg < until and not self._any(stop.is_set()):
                 try:
@@ -212,13 +215,19 @@ class Trainer:
                     self.save(must=True)
                 except Diverged as error:
                     self._roll_back(error, bar)
-        model = self._write_model()
+        model = self.out / "model"
+        if self.main:
+            facts = runs.model_card(self.out, self.facts, self.cur_nimg)
+            pipeline = Pipeline(self.ema.model, self.players.text_encoder, facts)
+            pipeline.save_pretrained(model, overwrite=True)
         reason = "done" if done else "stopped" if stop.is_set() else "paused"
         self.say(
             last_words(reason, self.cur_nimg, self.config.images, model, self.facts["grid"]["prompts"][0])
         )
-        seconds = time.perf_counter() - begun
-        return Result(run=self.out, cur_nimg=self.cur_nimg, reason=reason, model=model, seconds=seconds)
+        return Result(
+            run=self.out, cur_nimg=self.cur_nimg, reason=reason, model=model,
+            seconds=time.perf_counter() - begun, telling=self.told.seconds,
+        )  # fmt: skip
 
     def _round(self, bar: tqdm) -> None:
         """One step, and whatever is due after it.
@@ -227,19 +236,22 @@ class Trainer:
         """
         started, before, config = time.perf_counter(), self.cur_nimg, self.config
         torch.manual_seed(generator_for(config.seed, _STEP_NOISE + self.step).initial_seed())
-        stats = steps.train_step(
-            self.players, self.feed.at(self.step), cur_nimg=before, step=self.step, config=config
-        )
+        parts = self.feed.parts_at(self.step)
+        stats = take_step(self.players, parts, cur_nimg=before, step=self.step, config=config)
         self.statistics.add(stats)
+        if not stats["finite"]:
+            self._explain(parts, stats)
         self.step, self.cur_nimg, self.ratio = self.step + 1, before + config.batch_size, None
-        self.ema.update(self.players.G, ema_beta(config.batch_size, self.cur_nimg, config.ema_halflife_kimg))
+        self.ema.update(self.players.G, beta_of(config, self.cur_nimg))
         last = self.cur_nimg >= config.images
         self.seconds += time.perf_counter() - started
         bar.update(config.batch_size)
-        if last or crossed(config.log_every_nimg, before, self.cur_nimg):
-            self.log(bar)
-        if last or sample_due(config.sample_every_nimg, before, self.cur_nimg):
-            self.sample()
+        with self.told.timed():
+            if last or crossed(config.log_every_nimg, before, self.cur_nimg):
+                self.log(bar)
+            if last or sample_due(config.sample_every_nimg, before, self.cur_nimg):
+                self.sample()
+                self.look_at_held_out()
         evaluated = self.judge is not None and (
             last or crossed(config.eval_every_nimg, before, self.cur_nimg)
         )
@@ -248,12 +260,18 @@ class Trainer:
         if last or evaluated or crossed(config.checkpoint_every_nimg, before, self.cur_nimg):
             self.save(must=last)
 
+    def _explain(self, parts: list[StepBatch], stats: dict[str, Tensor]) -> None:
+        """Have the monitor know where a step that was not applied went wrong."""
+        batch = parts[0] if len(parts) == 1 else self.feed.at(self.step)
+        origin = nonfinite.find(
+            self.players, batch, stats, cur_nimg=self.cur_nimg, step=self.step, config=self.config,
+            rerun=self.processes.alone and len(parts) == 1,
+        )  # fmt: skip
+        self.monitor.refused(origin.text, origin.facts())
+
     def _any(self, mine: bool) -> bool:
         """Whether any process says yes: all have to leave the loop, or go back, at the same step."""
-        if self.accelerator.num_processes == 1:
-            return mine
-        votes = self.accelerator.reduce(torch.tensor(float(mine), device=self.device), reduction="sum")
-        return bool(votes > 0)
+        return self.processes.any(mine, self.device)
 
     # ---------------------------------------------------------------- what is due at intervals
 
@@ -272,8 +290,8 @@ class Trainer:
             "seconds": round(self.seconds, 2),
             "images_per_s": round(rate, 2),
         }
-        self._write(line)
-        bar.set_postfix({k: f"{means[k]:.2f}" for k in ("G.loss", "D.loss") if k in means}, refresh=False)
+        self.told.line(line)
+        set_line(bar, means, self.device)
         self._heed(self.monitor.steps(self.cur_nimg, flags, means))
 
     def pictures(self, prompts: list[str], seeds: list[int]) -> Tensor:
@@ -291,11 +309,20 @@ class Trainer:
         file = Path("samples") / f"grid_{self.cur_nimg:09d}.png"
         try:
             (self.out / "samples").mkdir(exist_ok=True)
-            save_png(grid(images, 6), self.out / file)
+            save_png(grid(images, self.config.grid[0]), self.out / file)
         except OSError as error:
             self._event(Remark(event="not-saved", text=f"{error} The run goes on without this grid."))
             return
-        self._write({"kind": "sample", "cur_nimg": self.cur_nimg, "file": str(file)})
+        self.told.line({"kind": "sample", "cur_nimg": self.cur_nimg, "file": str(file)})
+
+    def look_at_held_out(self) -> None:
+        """D's logits of training and held-out pictures, where there are such."""
+        if self.held_out is None:
+            return
+        found = self.held_out.logits(self.players, self.monitor.last("D.fake"))
+        self.told.line({"kind": "held-out", "cur_nimg": self.cur_nimg, **found})
+        for remark in self.monitor.held_out(self.cur_nimg, found):
+            self._event(remark)
 
     def evaluate(self) -> None:
         """Measure G_ema with the judge; the line holds what `evaluate` returns."""
@@ -309,12 +336,12 @@ class Trainer:
                 ]
             else:
                 self.ratio = found["frechet"] / found["floor"]
-                self._write({"kind": "eval", "cur_nimg": self.cur_nimg, **found})
+                self.told.line({"kind": "eval", "cur_nimg": self.cur_nimg, **found})
                 self.say(
                     f"{self.cur_nimg} images: all four factors {found['all']:.1%}, Fréchet {self.ratio:.1f} "
                     f"times its floor, diversity {found['diversity']:.2f}"
                 )
-                remarks = self.monitor.evaluation(self.cur_nimg, self.ratio, found["diversity"])
+                remarks = self.monitor.evaluation(self.cur_nimg, self.ratio, found["diversity"], found)
         self._heed(remarks)
 
     def _heed(self, remarks: list[Remark]) -> None:
@@ -325,14 +352,15 @@ class Trainer:
         back = next((remark for remark in remarks if remark.rollback), None)
         to_best = back is not None and back.event == "frechet-jump"
         if self._any(back is not None):
-            raise Diverged(back.text if back else "Another process diverged.", to_best=self._any(to_best))
+            why = back or Remark(event="diverged", text="Another process diverged.")
+            raise Diverged(why.text, to_best=self._any(to_best), facts=why.facts)
 
     def _roll_back(self, why: "Diverged", bar: tqdm) -> None:
         """To the last good checkpoint (the best, after a jump of the distance), with half the rates."""
         failed_at, multiplier, rollbacks = self.cur_nimg, self.players.lr_multiplier, self.rollbacks + 1
         good = (checkpoint.best(self.out) if why.to_best else None) or checkpoint.newest(self.out)[0]
         if good is None or rollbacks > MAX_ROLLBACKS:
-            raise give_up(rollbacks - 1, failed_at)
+            raise give_up(rollbacks - 1, failed_at, str(why))
         if self.main:
             checkpoint.drop_after(self.out, good.cur_nimg)
         seconds, monitor = self.seconds, self.monitor.state
@@ -345,7 +373,7 @@ class Trainer:
         self._event(
             Remark(
                 event="rollback",
-                facts={"from_nimg": failed_at, "back_to_nimg": self.cur_nimg},
+                facts={**why.facts, "from_nimg": failed_at, "back_to_nimg": self.cur_nimg},
                 text=(
                     f"{why} Back from {failed_at} to {self.cur_nimg} images; the learning rates are now "
                     f"{self.players.lr_multiplier:g} of "
@@ -355,45 +383,4 @@ class Trainer:
         )
 
     def _event(self, remark: Remark) -> None:
-        self.say(remark.text)
-        self._write(
-            {
-                "kind": "event",
-                "cur_nimg": self.cur_nimg,
-                "event": remark.event,
-                "text": remark.text,
-                **remark.facts,
-            }
-        )
-
-    def _write(self, line: dict) -> None:
-        if self.main:
-            self.history.append(line)
-
-    # ---------------------------------------------------------------- end
-
-    def _write_model(self) -> Path:
-        """`model/`: G_ema as a pipeline folder."""
-        folder = self.out / "model"
-        card = {
-            "name": self.out.resolve().name,
-            "preset": self.config.preset,
-            "images": self.cur_nimg,
-            "seed": self.config.seed,
-            "data": self.facts["data"]["path"],
-        }
-        if self.main:
-            Pipeline(self.ema.model, self.players.text_encoder, card).save_pretrained(folder, overwrite=True)
-        return folder
-
-    def _bar(self) -> tqdm:
-        return tqdm(
-            total=self.config.images,
-            initial=self.cur_nimg,
-            unit="img",
-            desc=self.out.name,
-            disable=not self.progress,
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
-            smoothing=0.05,
-        )
+        self.told.event(self.cur_nimg, remark)

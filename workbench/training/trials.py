@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -146,13 +146,13 @@ def run_trials(
         if result.reason != "done":
             say("The trials go on from here with the same command.")
             break
-        text = json.dumps(_measure(plan, trial, run, judge, cache), indent=1) + "\n"
+        text = json.dumps(measure(plan, trial, run, judge, cache), indent=1) + "\n"
         write_whole(run / ROW, lambda handle, text=text: handle.write(text.encode()))
     return [row for trial in plan.trials if (row := _read_row(Path(out), trial)) is not None]
 
 
-def _measure(plan: Plan, trial: Trial, run: Path, judge: str | Path, cache: Path | None) -> dict:
-    """What is stated of a trained trial."""
+def measure(plan: Plan, trial: Trial, run: Path, judge: str | Path, cache: Path | None) -> dict:
+    """What is stated of a trial: its model of now against plan.n held-out renders, with its speed."""
     generate = from_pipeline(Pipeline.from_pretrained(run / "model"))
     found = evaluate_completely(generate, load_judge(judge), n=plan.n, cache=cache)
     steps = [record for record in read_history(run) if record["kind"] == "step"]
@@ -198,20 +198,22 @@ def markdown(rows: list[dict]) -> str:
     """The table of trials as a page."""
     names = ("change", "preset", "images", "images/s", "Fréchet ÷ floor", "all four", "pose", "diversity",
              "recall", "coverage", "geometry ÷ floor", "what the eye sees", "kept")  # fmt: skip
-    lines = [
-        "# Trials of the demo model's recipe",
-        "",
+    words = (
         "One change at a time to the recipe that ships, the same seed and budget within a preset. Fréchet "
         "distance on the judge's mid-level features, over the distance of render to render. Remade by "
-        "`workbench trials --plan benchmarks/recipe.json --data DIR --report assets/reports`.",
-        "",
-        "| " + " | ".join(names) + " |",
-        "|" + "---|" * len(names),
-    ]
-    for row in rows:
-        cells = (row["change"], row["preset"], f"{row['images']:,}", f"{row['images_per_s']:.0f}",
-                 f"{row['frechet_ratio']:.2f}", f"{row['all']:.3f}", f"{row['pose']:.3f}",
-                 f"{row['diversity']:.2f}", f"{row['recall']:.2f}", f"{row['coverage']:.2f}",
-                 f"{row['geometry_ratio']:.1f}", row["eye"], _KEPT[row["kept"]])  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        "`workbench trials --plan benchmarks/recipe.json --data DIR --report assets/reports`."
+    )
+    cells = [
+        (row["change"], row["preset"], f"{row['images']:,}", f"{row['images_per_s']:.0f}",
+         f"{row['frechet_ratio']:.2f}", f"{row['all']:.3f}", f"{row['pose']:.3f}",
+         f"{row['diversity']:.2f}", f"{row['recall']:.2f}", f"{row['coverage']:.2f}",
+         f"{row['geometry_ratio']:.1f}", row["eye"], _KEPT[row["kept"]])
+        for row in rows
+    ]  # fmt: skip
+    return page("Trials of the demo model's recipe", words, names, cells)
+
+
+def page(title: str, words: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown page: title, a paragraph, and a table of cells under their names."""
+    lines = [f"# {title}", "", words, "", "| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"

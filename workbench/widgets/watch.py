@@ -1,14 +1,20 @@
-"""A look at a run under way: the newest grid and how far it is, while a cell trains."""
+"""A run that is watched while it trains: in this kernel, or in a process of its own that a button stops."""
 
 from __future__ import annotations
 
+import atexit
+import html
 import threading
 from pathlib import Path
 
 import ipywidgets
 
+from workbench.errors import WorkbenchError
+from workbench.training import background
+from workbench.training.background import Job
 from workbench.training.gif import find_grids
 from workbench.training.history import NAME, read_history
+from workbench.training.loop import Result
 from workbench.widgets.sliders import VIEW
 
 PLAIN = "In a live notebook the newest pictures appear here during training; they follow further down."
@@ -27,16 +33,18 @@ class Watcher:
         self.thread: threading.Thread | None = None
         self.bar = ipywidgets.IntProgress(max=images, layout=ipywidgets.Layout(width="384px"))
         self.label = ipywidgets.Label("getting ready …")
+        self.words = ipywidgets.HTML()
         self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="384px"))
-        self.box = ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.picture])
+        self.box = ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.words, self.picture])
         self.shown = -1
 
     def look(self) -> None:
         """Read what is there now. Grids are written whole, so that no half one is ever read."""
-        seen = read_history(self.run)[-1:] if (self.run / NAME).is_file() else []
+        seen = read_history(self.run) if (self.run / NAME).is_file() else []
         if seen:
-            self.bar.value = seen[0]["cur_nimg"]
-            self.label.value = f"{seen[0]['cur_nimg']:,} of {self.bar.max:,} images"
+            self.bar.value = seen[-1]["cur_nimg"]
+            self.label.value = f"{seen[-1]['cur_nimg']:,} of {self.bar.max:,} images"
+            self.words.value = _words(seen)
         grids = find_grids(self.run)
         if grids and max(grids) != self.shown:
             self.shown = max(grids)
@@ -62,3 +70,68 @@ class Watcher:
             "text/plain": PLAIN,
             VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id},
         }
+
+
+class LiveRun(Watcher):
+    """A training in a process of its own, watched, with a button that stops it.
+
+    `start` begins, or goes on with what is in `run`; `wait` is for the cell that needs the run: it returns
+    when the training has ended, or was stopped by the button or by interrupting the cell. Each way saves. The
+    process ends with the kernel.
+    """
+
+    def __init__(self, run: str | Path, job: Job, *, every_s: float = 1.0) -> None:
+        super().__init__(run, job.config["images"], every_s=every_s)
+        self.job = job
+        self.button = ipywidgets.Button(description="Stop", tooltip="Finishes the step, saves and ends.")
+        self.button.on_click(lambda _: self.stop())
+        self.box.children = (self.button, *self.box.children)
+        atexit.register(self.stop)
+
+    def start(self) -> LiveRun:
+        """Begin, or go on; where it trains already, only watch."""
+        if not background.look(self.run).alive:
+            background.start(self.run, self.job)
+        self.button.disabled = False
+        if self.thread is None or not self.thread.is_alive():
+            super().__enter__()
+        return self
+
+    def stop(self) -> None:
+        """Ask it to finish its step, save and end; asked again, it leaves at once."""
+        if background.look(self.run).kind == "ours":
+            background.ask(self.run, "stop")
+            self.label.value = "finishing this step, then saving …"
+
+    def wait(self) -> Result:
+        """How the training ended. Raises WorkbenchError with its own words where something went wrong."""
+        try:
+            trainer = background.wait(self.run)
+        except KeyboardInterrupt:  # the notebook's square button
+            self.stop()
+            trainer = background.wait(self.run)
+        self.button.disabled = True
+        if self.thread is not None:
+            self.__exit__()
+        if trainer.trouble:
+            raise WorkbenchError(trainer.trouble)
+        lines = read_history(self.run)
+        seen = lines[-1]["cur_nimg"]
+        seconds = next((line["seconds"] for line in reversed(lines) if line["kind"] == "step"), 0.0)
+        reason = "done" if seen >= self.bar.max else "stopped"
+        return Result(run=self.run, cur_nimg=seen, reason=reason, model=self.run / "model", seconds=seconds)
+
+
+def _words(lines: list[dict]) -> str:
+    """The speed and the losses of the last log line, and the newest remark."""
+    step = next((line for line in reversed(lines) if line["kind"] == "step"), {})
+    names = {
+        "images_per_s": "{:.0f} images a second",
+        "G.loss": "G's loss {:.2f}",
+        "D.loss": "D's loss {:.2f}",
+    }
+    numbers = [text.format(step[name]) for name, text in names.items() if step.get(name) is not None]
+    remark = next(
+        (line["text"] for line in reversed(lines) if line["kind"] == "event" and line.get("text")), ""
+    )
+    return "<br>".join(filter(None, (" · ".join(numbers), html.escape(remark))))

@@ -10,7 +10,7 @@ from bad_files import picture, write_pictures
 from PIL import Image
 
 from workbench.cli import main
-from workbench.datasets.check.plots import bars, contact_sheet, histogram
+from workbench.datasets.check.plots import _whole_edges, bars, contact_sheet, histogram
 from workbench.datasets.check.report import write_report
 from workbench.datasets.check.running import check_folder
 
@@ -84,10 +84,21 @@ def test_a_histogram_counts_every_value():
     for svg in (
         histogram(values, words="px", log=True),
         histogram([5] * 7, words="px"),
+        histogram([5] * 7, words="words", whole=True),
         bars({"a$b": 3}, words="n"),
     ):
         assert svg.startswith("<svg") and "#010203" not in svg and "currentColor" in svg
         assert len(re.findall("<svg", svg)) == 1
+
+
+@pytest.mark.parametrize("values", [[1, 2], [5], [1, 40, 40], list(range(0, 700, 3))])
+def test_whole_numbers_stand_in_the_middle_of_their_bins(values):
+    edges = _whole_edges(np.array(values))
+    assert (edges % 1 == 0.5).all() and len(edges) <= 33 and len(set(np.diff(edges))) == 1
+    assert edges[0] < min(values) and max(values) < edges[-1] < max(values) + np.diff(edges)[0]
+    if max(values) - min(values) < 32:
+        assert np.diff(edges)[0] == 1
+    assert np.histogram(values, edges)[0].sum() == len(values)
 
 
 def test_a_contact_sheet_holds_every_picture_whole():
@@ -114,6 +125,9 @@ def test_the_command_prints_mends_and_reports(tmp_path, capsys):
     told = capsys.readouterr()
     assert "words that the text encoder does not know" in told.out  # mini-CLIP's, which knows no "number"
     assert told.out.strip().splitlines()[-1].startswith("Fit for training with care")
+    assert main([*line, "--fix", str(tmp_path / "fixed")]) == 2
+    told = capsys.readouterr()
+    assert not told.out and "already there" in told.err  # said before every picture is looked at
     assert main(["dataset", "check", str(folder), "--preset", "huge"]) == 2
     assert main(["dataset", "check", str(folder), "--clip", "nowhere"]) == 2
     assert main(["dataset", "check", str(tmp_path / "nowhere")]) == 2

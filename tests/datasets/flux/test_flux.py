@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from folders import contents
 from PIL import Image
 from tiny_flux import tiny_flux
 
@@ -39,14 +40,6 @@ def config(weights: Path | str, **changes) -> FluxConfig:
 
 def draw(path: Path, weights: Path | str, *, batch: int = 4, say=None, **changes) -> Path:
     return write_flux(path, config(weights, **changes), device="cpu", batch=batch, progress=False, say=say)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

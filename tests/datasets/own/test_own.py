@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_files import coded, picture
+from folders import contents
 from PIL import Image
 
 from workbench.datasets.check.running import check_folder
@@ -23,6 +24,7 @@ from workbench.datasets.rows import read_folder
 from workbench.errors import WorkbenchError
 
 CONFIG = TakeConfig(resolution=32)
+JOURNAL = ("import.jsonl",)  # in the order in which threads were through
 
 
 def source_of(folder: Path, names: dict[str, Image.Image | str | bytes]) -> Path:
@@ -44,11 +46,6 @@ def take(source: Path, out: Path, config: TakeConfig = CONFIG, **options):
 def rows_of(folder: Path) -> dict[str, dict]:
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     return {row["source"]: row for row in lines}
-
-
-def contents(folder: Path, *, without: tuple[str, ...] = ("import.jsonl",)) -> dict[str, bytes]:
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name not in without)
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def test_auto_takes_the_first_caption_there_is_and_keeps_the_class(tmp_path):
@@ -184,7 +181,7 @@ def test_a_stopped_import_goes_on_to_the_same_files(tmp_path):
     done = import_folder(source, tmp_path / "half", config=CONFIG, progress=lambda *seen: told.append(seen))
     assert (done.fresh, done.pictures, done.stopped) == (136, 200, False)
     assert told[0] == (64, 200) and told[-1] == (200, 200)
-    assert contents(done.folder) == contents(whole.folder)
+    assert contents(done.folder, without=JOURNAL) == contents(whole.folder, without=JOURNAL)
     assert take(source, tmp_path / "half").fresh == 0
 
 
@@ -204,7 +201,9 @@ def test_a_killed_import_goes_on_to_the_same_files(tmp_path):
     assert process.returncode == -signal.SIGKILL and not (out / "metadata.jsonl").exists()
     done = take(source, out)
     assert 0 < done.fresh < 400
-    assert contents(done.folder) == contents(take(source, tmp_path / "whole").folder)
+    assert contents(done.folder, without=JOURNAL) == contents(
+        take(source, tmp_path / "whole").folder, without=JOURNAL
+    )
 
 
 def test_what_a_killed_import_left_half_written_is_cleared_away(tmp_path):
@@ -215,7 +214,9 @@ def test_what_a_killed_import_left_half_written_is_cleared_away(tmp_path):
     (out / "images" / "a-dog.png.tmp-12345678").write_bytes(b"half")
     (out / "metadata.jsonl").rename(out / "metadata.jsonl.tmp-87654321")
     take(source, out)
-    assert contents(out) == contents(take(source, tmp_path / "whole").folder)
+    assert contents(out, without=JOURNAL) == contents(
+        take(source, tmp_path / "whole").folder, without=JOURNAL
+    )
 
 
 def test_a_source_that_changed_is_followed(tmp_path):
@@ -229,7 +230,9 @@ def test_a_source_that_changed_is_followed(tmp_path):
     os.utime(source / "big dog.png", ns=(1, 1))
     source_of(source, {"new dog.png": picture(7), "old dog.txt": "an old dog in words"})
     done = take(source, out)
-    assert done.fresh == 2 and contents(out) == contents(take(source, tmp_path / "again").folder)
+    assert done.fresh == 2 and contents(out, without=JOURNAL) == contents(
+        take(source, tmp_path / "again").folder, without=JOURNAL
+    )
     assert not (out / before["red dog.png"]["file_name"]).exists()
     assert rows_of(out)["old dog.png"]["text"] == "an old dog in words"
 

@@ -1,5 +1,6 @@
 """The stream of samples: every one once an epoch over all readers, and on exactly where it was."""
 
+import gc
 import json
 import random
 from collections import Counter
@@ -90,7 +91,7 @@ def test_readers_share_the_shards(shards):
         ShardStream(shards, rank=2, world=2)
 
 
-def test_workers_of_a_loader_share_the_part(shards):
+def test_workers_of_a_loader_share_the_part(shards, monkeypatch):
     seen = []
     for rank in range(2):
         stream = ShardStream(shards, seed=5, shuffle=4, rank=rank, world=2)
@@ -101,8 +102,11 @@ def test_workers_of_a_loader_share_the_part(shards):
         seen += read
     assert sorted(seen) == [f"{number:06d}" for number in range(TOTAL)]
     next(iter(stream))
+    # Behind an error torch waits so long for each worker, ten seconds in all.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
     with pytest.raises(WorkbenchError, match="does not split into workers"):
         list(loader)
+    gc.collect()
 
 
 def test_a_position_of_another_stream_is_refused(shards):

@@ -1,6 +1,5 @@
 """A folder to shards and back: the same bytes, whole files, from local paths, pipes and addresses."""
 
-import hashlib
 import json
 import multiprocessing as mp
 import os
@@ -8,17 +7,13 @@ import shutil
 import signal
 import sys
 import tarfile
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import shard_sets
 import torch
-from PIL import Image
-from safetensors.torch import load_file
-from tiny_run import make_inputs, run_tiny
+import web_folder
+from folders import contents
 
 from workbench.datasets import writing as set_writing
 from workbench.datasets.rows import read_folder
@@ -27,15 +22,8 @@ from workbench.datasets.shards import packing
 from workbench.datasets.shards.files import find_shards
 from workbench.datasets.shards.filters import Filters, score_of
 from workbench.datasets.shards.packing import pack, unpack
-from workbench.datasets.shards.report import ShardReport
-from workbench.datasets.sources import means_shards, open_table
 from workbench.datasets.table import PictureTable
 from workbench.errors import WorkbenchError
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +38,8 @@ def address(packed):
     """The shards behind a web server of this machine."""
     if shutil.which("curl") is None:
         pytest.skip("webdataset fetches through curl, which is not installed")
-    handler = partial(Quiet, directory=str(packed))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        """Keeps the tests' output clean."""
+    with web_folder.served(packed) as found:
+        yield found
 
 
 # ---------------------------------------------------------------- there and back
@@ -69,7 +48,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def test_a_folder_comes_back_to_the_byte(packed, tmp_path):
     report = unpack(packed, tmp_path / "back", progress=False)
     assert report.kept == 10 and not report.findings
-    first, back = hashes(packed.parent / "set"), hashes(tmp_path / "back")
+    first, back = contents(packed.parent / "set"), contents(tmp_path / "back")
     facts = json.loads((tmp_path / "back" / "dataset.json").read_text())
     assert facts["count"] == 10 and facts["report"]["kept"] == 10
     assert first == {name: found for name, found in back.items() if name != "dataset.json"}
@@ -77,7 +56,7 @@ def test_a_folder_comes_back_to_the_byte(packed, tmp_path):
 
 def test_shards_are_the_same_bytes_each_time(packed, tmp_path):
     again = pack(packed.parent / "set", tmp_path / "again", per_shard=4, progress=False)
-    assert hashes(again) == hashes(packed)
+    assert contents(again) == contents(packed)
     with tarfile.open(packed / "000001.tar") as archive:
         members = archive.getmembers()
     assert [m.name for m in members[:4]] == ["000004.png", "000004.txt", "000004.json", "000005.png"]
@@ -136,7 +115,7 @@ def test_a_killed_packing_goes_on(packed, tmp_path, call):
     whole = sorted(out.glob("*.tar"))
     assert len(whole) == (call - 1) // 4
     times = [file.stat().st_mtime_ns for file in whole]
-    assert hashes(pack(source, out, per_shard=4, progress=False)) == hashes(packed)
+    assert contents(pack(source, out, per_shard=4, progress=False)) == contents(packed)
     assert [file.stat().st_mtime_ns for file in whole] == times  # not written again
 
 
@@ -147,18 +126,18 @@ def test_a_killed_unpacking_goes_on(packed, tmp_path, call):
     assert not (out / "metadata.jsonl").exists()
     unpack(packed, out, progress=False)
     unpack(packed, tmp_path / "whole", progress=False)
-    assert hashes(out) == hashes(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
     assert unpack(packed, out, progress=False).kept == 10  # done: the report that is kept
 
 
 def test_an_edited_picture_is_packed_again(tmp_path):
     source = shard_sets.folder(tmp_path / "set", 4)
     out = pack(source, tmp_path / "out", per_shard=2, progress=False)
-    before = hashes(out)
+    before = contents(out)
     (source / "images/000003.png").write_bytes(shard_sets.picture(99))
     later = (out / "000001.tar").stat().st_mtime_ns + 10**9
     os.utime(source / "images/000003.png", ns=(later, later))
-    after = hashes(pack(source, out, per_shard=2, progress=False))
+    after = contents(pack(source, out, per_shard=2, progress=False))
     assert [name for name in before if before[name] != after[name]] == ["000001.tar"]
 
 
@@ -193,12 +172,24 @@ def test_patterns_pipes_and_addresses_give_the_same(packed, address, tmp_path):
         "one pipe": f"pipe:cat {packed}/*.tar",  # three archives one behind another
         "http": f"{address}/{{000000..000002}}.tar",
     }
-    wanted = {name: found for name, found in hashes(packed.parent / "set").items() if name != "README.md"}
+    wanted = {name: found for name, found in contents(packed.parent / "set").items() if name != "README.md"}
     for name, source in sources.items():
         report = unpack(source, tmp_path / name, progress=False)
         assert not report.findings, report.text()
-        back = hashes(tmp_path / name)
+        back = contents(tmp_path / name)
         assert {key: found for key, found in back.items() if key in wanted} == wanted, name
+
+
+def test_an_unpacked_set_tells_no_key_of_its_source(packed, address, tmp_path):
+    (packed / "half.tar").write_bytes((packed / "000000.tar").read_bytes()[:-3000])
+    signed = [f"{address.replace('//', '//me:sesame@')}/{name}.tar?sig=sesame" for name in ("000001", "half")]
+    report = unpack([*signed, f"pipe:cat {packed}/000002.tar # sesame"], tmp_path / "out", progress=False)
+    (packed / "half.tar").unlink()
+    assert report.kept > 6 and any("sesame" in finding.shard for finding in report.findings)  # to its owner
+    told = (tmp_path / "out" / "dataset.json").read_text() + (tmp_path / "out" / "README.md").read_text()
+    assert "sesame" not in told and f"{address}/half.tar" in told and "pipe:cat" in told
+    with pytest.raises(WorkbenchError, match="its shards differ"):
+        unpack([signed[0].replace("sig", "other"), signed[1]], tmp_path / "out", progress=False)
 
 
 def test_a_compressed_shard_is_read(tmp_path):
@@ -280,54 +271,3 @@ def test_scores_by_their_many_names():
     for wrong in ({"missing": "guess"}, {"min_size": 0}, {"max_nsfw": float("nan")}):
         with pytest.raises(WorkbenchError, match="expected"):
             Filters(**wrong)
-
-
-# ---------------------------------------------------------------- the table
-
-
-def test_shards_train_like_the_folder_they_came_from(packed, tmp_path):
-    wanted = PictureTable.from_folder(packed.parent / "set", 8, cache=False)
-    places = (packed, f"{packed}/*.tar", packed / "000000.tar")
-    assert all(means_shards(place) for place in places) and not means_shards(packed.parent / "set")
-    cache = tmp_path / "cache"
-    for _ in range(2):  # decoded, then from the cache
-        table = open_table(f"{packed}/*.tar", 8, cache=cache)
-        assert torch.equal(table.images, wanted.images) and table.texts == wanted.texts
-        assert torch.equal(table.groups, wanted.groups) and torch.equal(table.partners, wanted.partners)
-        assert table.known == wanted.known
-    made = (cache / "cache-8.safetensors").stat().st_mtime_ns
-    assert len(open_table(packed, 8, cache=cache)) == 10
-    assert (cache / "cache-8.safetensors").stat().st_mtime_ns == made
-    assert len(open_table(packed / "000000.tar", 8, cache=False)) == 4
-
-
-def test_a_table_of_shards_keeps_its_report(tmp_path):
-    files = [*shard_sets.sample("a", 1), ("b.png", shard_sets.picture(2)), *shard_sets.sample("c", 3)]
-    path = shard_sets.tar(tmp_path / "000000.tar", files)
-    for _ in range(2):
-        report = ShardReport()
-        table = open_table(tmp_path, 8, report=report)
-        assert table.texts == ["caption a", "caption c"] and report.kept == 2
-        assert [(f.key, f.reason) for f in report.findings] == [("b", "a sample without a caption")]
-    Image.new("RGB", (9, 9), "red").save(tmp_path / "b.png")
-    shard_sets.tar(path, [*shard_sets.sample("d", 4), ("e.txt", b"x")])
-    assert open_table(tmp_path, 8).texts == ["caption d"]  # the shard changed: decoded again
-
-
-def test_shards_at_an_address_need_a_place(address, tmp_path):
-    with pytest.raises(WorkbenchError, match="need a place on this machine"):
-        open_table(f"{address}/000000.tar", 8)
-    assert len(open_table(f"{address}/000000.tar", 8, cache=tmp_path)) == 4
-
-
-def test_the_same_training_takes_shards(tmp_path):
-    data, clip = make_inputs(tmp_path)
-    packed = pack(data, tmp_path / "packed", per_shard=15, progress=False)
-    for name, source in (("folder", data), ("shards", packed)):
-        run_tiny((source, clip), tmp_path / name, images=16)
-    first, second = (
-        json.loads((tmp_path / name / "config.json").read_text()) for name in ("folder", "shards")
-    )
-    assert first["data"] | {"path": ""} == second["data"] | {"path": ""} and first["grid"] == second["grid"]
-    weights = [load_file(tmp_path / name / "model/generator.safetensors") for name in ("folder", "shards")]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import contents
 from PIL import Image
 
 from workbench.datasets import world, writing
@@ -27,14 +28,6 @@ SIDE = 16
 
 def draw(path, count, seed=5, **options):
     return write_world(path, count=count, seed=seed, resolution=SIDE, workers=1, progress=False, **options)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

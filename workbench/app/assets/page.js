@@ -1,5 +1,7 @@
-// The training scrubber. Listeners sit on the document, so they outlive every redraw of the tab.
+// The training scrubber. Listeners sit on the document, so they outlive every redraw of the tab; while a run
+// trains, the scrubber is drawn anew with each grid, and goes back to where the visitor had left it.
 (() => {
+  const left = new Map(); // run -> images seen at the place it was left at; none: it follows the newest grid
   const frames = (player) => (player.framesParsed ??= JSON.parse(player.dataset.frames));
 
   function show(player, index) {
@@ -29,6 +31,22 @@
     player.preloaded = frames(player).map((frame) => Object.assign(new Image(), { src: frame.src }));
   }
 
+  function remember(player) {
+    const slider = player.querySelector("input[type=range]");
+    if (+slider.value >= +slider.max) left.delete(player.dataset.run);
+    else left.set(player.dataset.run, frames(player)[+slider.value].n);
+  }
+
+  function goBack(player) {
+    player.dataset.ready = "";
+    const at = frames(player).findIndex((frame) => frame.n === left.get(player.dataset.run));
+    if (at >= 0) show(player, at);
+  }
+
+  new MutationObserver(() => {
+    for (const player of document.querySelectorAll(".wb-player:not([data-ready])")) goBack(player);
+  }).observe(document, { childList: true, subtree: true });
+
   function pause(player) {
     clearInterval(player.timer);
     player.timer = undefined;
@@ -45,8 +63,13 @@
     button.textContent = "❚❚";
     button.setAttribute("aria-label", "Pause");
     player.timer = setInterval(() => {
-      if (!player.isConnected) return clearInterval(player.timer);
+      if (!player.isConnected) {
+        clearInterval(player.timer);
+        const again = document.querySelector(`.wb-player[data-run="${CSS.escape(player.dataset.run)}"]`);
+        return again ? play(again) : undefined;
+      }
       show(player, +slider.value + 1);
+      remember(player);
       if (+slider.value >= last) pause(player);
     }, 250);
   }
@@ -56,6 +79,7 @@
     if (!player) return;
     pause(player);
     show(player, +event.target.value);
+    remember(player);
   });
 
   document.addEventListener("click", (event) => {

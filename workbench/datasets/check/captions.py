@@ -16,6 +16,23 @@ _FEW = 10  # rows from which on repeating captions are worth a word
 _MANY_PIECES = 4  # tokens of one word: the encoder has hardly met it
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|https?://\S+|\.(?:jpe?g|png|webp)\b|\ufffd|Ã.|â€")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+# (kind, level, what, whether a caption is one, what to do)
+_SUSPECTS = (
+    (
+        "captions-untidy",
+        "note",
+        "captions with stray blanks, control characters or HTML entities",
+        lambda text: text != tidy(text),
+        "--fix writes them plainly",
+    ),
+    (
+        "captions-foreign",
+        "warning",
+        "captions with markup, addresses, file names or broken letters in them",
+        _TAG.search,
+        "leave only words that say what is to be seen",
+    ),
+)
 _WORDS_ASKED = 4096  # words a tokenizer gets at a time
 
 
@@ -111,29 +128,12 @@ def of_texts(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _untidy(rows: Sequence[Row]) -> list[Finding]:
-    loose = tuple(dict.fromkeys(row.file_name for row in rows if row.text != tidy(row.text)))
-    odd = tuple(dict.fromkeys(row.file_name for row in rows if _TAG.search(row.text)))
     found = []
-    if loose:
-        found.append(
-            Finding(
-                kind="captions-untidy",
-                level="note",
-                what=f"captions with stray blanks, control characters or HTML entities: {len(loose)}",
-                names=loose,
-                suggestion="--fix writes them plainly",
-            )
-        )
-    if odd:
-        found.append(
-            Finding(
-                kind="captions-foreign",
-                level="warning",
-                what=f"captions with markup, addresses, file names or broken letters in them: {len(odd)}",
-                names=odd,
-                suggestion="leave only words that say what is to be seen",
-            )
-        )
+    for kind, level, what, suspect, advice in _SUSPECTS:
+        names = tuple(dict.fromkeys(row.file_name for row in rows if suspect(row.text)))
+        if names:
+            text = f"{what}: {len(names)}"
+            found.append(Finding(kind=kind, level=level, what=text, names=names, suggestion=advice))
     return found
 
 

@@ -65,7 +65,7 @@ def fix_folder(report: Report, out: str | Path) -> Fixed:
     Raises WorkbenchError when `out` is there already, lies within the set, or nothing would be left.
     """
     out = Path(out)
-    _check_place(report.path, out)
+    check_place(report.path, out)
     rows, changes = _mended_rows(report)
     if not rows:
         raise WorkbenchError(f"Nothing of {report.path} is left after mending: no picture has a caption.")
@@ -82,7 +82,8 @@ def fix_folder(report: Report, out: str | Path) -> Fixed:
     return Fixed(folder=out, pictures=len(names), rows=len(rows), changes=tuple(changes))
 
 
-def _check_place(folder: Path, out: Path) -> None:
+def check_place(folder: Path, out: Path) -> None:
+    """WorkbenchError unless a mended copy of `folder` may be written to `out`."""
     inner, outer = out.resolve(), folder.resolve()
     if inner == outer or outer in inner.parents or inner in outer.parents:
         raise WorkbenchError(f"{out} and {folder} lie in each other. Choose a folder outside for the copy.")

@@ -17,27 +17,53 @@ from workbench.datasets.tree import shown
 from workbench.images import COLOURS, use_style
 
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
+_BINS = 32
 _DRAWING = threading.Lock()  # matplotlib's settings are global
 
 
-def histogram(values: Sequence[float], *, words: str, bins: int = 32, log: bool = False) -> str:
-    """An SVG of how often each value occurs; log: values are positive and spaced by factors."""
+def histogram(values: Sequence[float], *, words: str, log: bool = False, whole: bool = False) -> str:
+    """An SVG of how often each value occurs.
+
+    log: values are positive and spaced by factors; whole: they are whole numbers, each in the middle of its
+    bin.
+    """
     x = np.asarray(values, dtype=float)
-    low, high = float(x.min()), float(x.max())
-    if high - low < 1e-9:
-        low, high = (low / 1.25, high * 1.25) if log else (low - 0.5, high + 0.5)
-    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
-    counts, edges = np.histogram(x, bins=edges)
+    edges = _whole_edges(x) if whole else _edges(x, log)
+    low, high = float(edges[0]), float(edges[-1])
+    counts, _ = np.histogram(x, bins=edges)
 
     def draw(axes) -> None:
         axes.stairs(counts, edges, fill=True, color=COLOURS["diffusion"])
         if log:
             axes.set_xscale("log")
             _plain_log_ticks(axes, low, high)
+        _whole_ticks(axes.yaxis)
+        if whole:
+            _whole_ticks(axes.xaxis)
         axes.set_xlabel(words)
         axes.set_ylabel("pictures")
 
     return _svg(draw)
+
+
+def _edges(x: np.ndarray, log: bool) -> np.ndarray:
+    low, high = float(x.min()), float(x.max())
+    if high - low < 1e-9:
+        low, high = (low / 1.25, high * 1.25) if log else (low - 0.5, high + 0.5)
+    return np.geomspace(low, high, _BINS + 1) if log else np.linspace(low, high, _BINS + 1)
+
+
+def _whole_edges(x: np.ndarray) -> np.ndarray:
+    """Halves between whole numbers, with as many of them in a bin as _BINS bins need."""
+    low, high = int(x.min()), int(x.max())
+    step = math.ceil((high - low + 1) / _BINS)
+    return np.arange(low, high + step + 1, step) - 0.5
+
+
+def _whole_ticks(axis) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
 
 
 def bars(counts: dict[str, int], *, words: str) -> str:
@@ -49,6 +75,7 @@ def bars(counts: dict[str, int], *, words: str) -> str:
         axes.set_yticks(range(len(names)), [shown(name)[:24].replace("$", r"\$") for name in names])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
+        _whole_ticks(axes.xaxis)
         axes.axvline(sum(values) / len(values), color=COLOURS["gan"], linewidth=2, linestyle="--")
         axes.set_xlabel(words)
 

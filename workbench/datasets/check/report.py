@@ -147,8 +147,7 @@ def _measures(report: Report) -> list[str]:
         ("Colour", lambda: plots.histogram(features[:, 2], words="mean distance of the channels")),
     ]
     if lengths:
-        bins = min(32, max(lengths) - min(lengths) + 1)
-        drawn.append(("Caption length", lambda: plots.histogram(lengths, words="words", bins=bins)))
+        drawn.append(("Caption length", lambda: plots.histogram(lengths, words="words", whole=True)))
     found = ["<h2>Measures</h2>", f"<div class='plots'>{''.join(_plot(*each) for each in drawn)}</div>"]
     kinds = [
         _plot(name, lambda counts=counts: plots.bars(counts, words="rows; dashed: equal shares"))

@@ -1,7 +1,7 @@
 """What is wrong with a data set folder, or could be, each with a suggestion: `check_folder(path).text()`.
 
 Unlike `read_folder`, which stops at the first mistake, this reads on and finds all of them. What is looked
-for is in `check_captions`, `check_pictures`, `check_copies` and `check_balance`.
+for is in `captions`, `pictures`, `copies` and `balance` beside this module.
 """
 
 from __future__ import annotations

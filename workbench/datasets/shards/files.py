@@ -92,6 +92,17 @@ def is_remote(shard: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", shard) is not None and not shard.startswith("file:")
 
 
+def public_name(source: str | Path) -> str:
+    """A source's name as it may stand in a model's card: an address without user, password and query, of a
+    command its first word alone, because either may hold a key."""
+    text = str(source)
+    if not is_remote(text):
+        return text
+    if text.startswith("pipe:"):
+        return f"pipe:{(text[5:].split() or [''])[0]} …"
+    return re.sub(r"(?<=://)[^/@]*@", "", text).partition("?")[0]
+
+
 def local_path(shard: str) -> Path:
     """The path of a shard that is not remote, without `file://`."""
     return Path(re.sub(r"^file:(//)?", "", shard))

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from workbench.datasets import writing
 from workbench.datasets.rows import Row, find_metadata, read_folder, read_picture
-from workbench.datasets.shards.files import find_shards, is_remote, local_path
+from workbench.datasets.shards.files import find_shards, is_remote, local_path, public_name
 from workbench.datasets.shards.filters import Filters
 from workbench.datasets.shards.reading import Sample, picture_of, read_samples
 from workbench.datasets.shards.report import ShardReport, printable
@@ -182,15 +182,20 @@ def unpack(
                 raise WorkbenchError(
                     f"The shards gave no picture: {report.sentence()}. Mend the shards or loosen the filters."
                 )
-            writing.close_set(out, recipe | {"report": report.to_json()}, rows, len(rows))
+            told = recipe | {"report": report.for_others().to_json()}
+            writing.close_set(out, told, rows, len(rows))
             shutil.rmtree(out / _PARTS)
     return report
 
 
 def _identity(shard: str) -> str | list:
-    """What tells a shard from another: an address, or the name and size of a file, wherever it lies."""
+    """What tells a shard from another: an address, or the name and size of a file, wherever it lies.
+
+    dataset.json travels with the set, so of an address or a command that may hold a key it has a hash.
+    """
     if is_remote(shard):
-        return shard
+        name = public_name(shard)
+        return name if name == shard else [name, hashlib.sha256(shard.encode()).hexdigest()[:16]]
     path = local_path(shard)
     return [path.name, path.stat().st_size]
 
@@ -247,7 +252,7 @@ def _card(shards: Sequence[str]) -> str:
         licence="unknown",
         licence_note="Ask where the shards came from.",
         about="Pictures and captions unpacked from WebDataset shards.",
-        source=f"{len(shards)} shards, the first `{printable(shards[0])}`; `dataset.json` lists them, with "
-        "the filters that were used and everything that was left out.",
+        source=f"{len(shards)} shards, the first `{printable(public_name(shards[0]))}`; `dataset.json` lists "
+        "them, with the filters that were used and everything that was left out.",
         limits="as those of the source; nothing was looked at by a person.",
     )

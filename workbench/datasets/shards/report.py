@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
+from workbench.datasets.shards.files import public_name
 from workbench.errors import WorkbenchError
 
 
@@ -50,6 +51,11 @@ class ShardReport:
         self.filtered.update(other.filtered)
         self.unread.update(other.unread)
         self.findings.update(other.findings)
+
+    def for_others(self) -> ShardReport:
+        """The same without the keys that an address or a command may hold, as a set that travels keeps it."""
+        found = dict.fromkeys(replace(each, shard=public_name(each.shard)) for each in self.findings)
+        return replace(self, findings=found)
 
     def to_json(self) -> dict:
         """Plain values, from which `from_json` makes the same report."""

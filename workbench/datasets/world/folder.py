@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench import hardware
+from workbench.cluster import ray_cluster
 from workbench.datasets import writing
 from workbench.datasets.rows import read_picture
 from workbench.datasets.world import captions, workers
@@ -135,7 +136,7 @@ class _Work:
                 chunks = self._chunks(rest)
                 workers.draw_in_processes(self.canvas, chunks, min(self.workers, len(chunks)), report)
             return
-        with workers.ray_cluster(self.ray.address, self.workers) as cluster:
+        with ray_cluster(self.ray.address, self.workers, instead="draw without --ray") as cluster:
             rest = self._estimate(missing, report, cluster[1], f"Ray's {_cores(cluster[1])}")
             workers.draw_with_ray(self.canvas, self._chunks(rest), cluster, report)
 

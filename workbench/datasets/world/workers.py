@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.cluster import last_line
 from workbench.datasets import writing
 from workbench.datasets.world.drawing import render
 from workbench.datasets.world.factors import WORLD_VERSION, draw_factors
@@ -119,47 +118,8 @@ def _end_with_parent() -> None:
 # --- Ray ---
 
 
-@contextlib.contextmanager
-def ray_cluster(address: str | None, cores: int) -> Iterator[tuple[Any, int]]:
-    """(ray, cores of the cluster), connected meanwhile. address None: a cluster of this machine's `cores`.
-
-    A connection that the calling program has already is used and stays. Raises WorkbenchError where Ray is
-    not installed or does not answer.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    try:
-        import ray
-    except ImportError as error:
-        raise WorkbenchError(
-            "Ray is not installed here: run `pip install workbench[cluster]`, or draw without --ray."
-        ) from error
-    ours = not ray.is_initialized()
-    if ours:
-        where = {"num_cpus": cores, "include_dashboard": False} if address is None else {"address": address}
-        try:
-            _reach(address)
-            ray.init(**where, log_to_driver=False, logging_level="error")
-        except (ImportError, OSError, OverflowError, RuntimeError, ValueError) as error:
-            raise WorkbenchError(
-                f"Ray does not answer at {address or 'this machine'} ({_last_line(error)}). Check the "
-                "address (`ray status` tells it), or leave --ray-address out to use this machine alone."
-            ) from error
-    try:
-        yield ray, int(ray.cluster_resources().get("CPU", 1))
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-def _reach(address: str | None) -> None:
-    """Raises OSError where nobody listens at "host:port" or "ray://host:port": Ray tries for minutes."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d{1,5})", address or "")
-    if found:
-        socket.create_connection((found[1], int(found[2])), timeout=10).close()
-
-
 def draw_with_ray(canvas: Canvas, chunks: list[list[int]], cluster: tuple[Any, int], report: Report) -> None:
-    """Has the cluster of `ray_cluster` draw all chunks, and writes the pictures here.
+    """Has the cluster of `workbench.cluster.ray_cluster` draw all chunks, and writes the pictures here.
 
     Workers share no disk with us: they send PNG files back. A lost machine's chunks are drawn again by
     others. Every machine needs the same version of workbench. Raises WorkbenchError when a worker fails.
@@ -185,7 +145,7 @@ def draw_with_ray(canvas: Canvas, chunks: list[list[int]], cluster: tuple[Any, i
             report(len(chunk))
     except ray.exceptions.RayError as error:
         raise WorkbenchError(
-            f"A Ray worker could not draw ({_last_line(error)}). Every machine of the cluster needs this "
+            f"A Ray worker could not draw ({last_line(error)}). Every machine of the cluster needs this "
             "version of workbench. Pictures drawn so far are kept; run the same command again."
         ) from error
 
@@ -195,8 +155,3 @@ def _png_files(version: int, seed: int, resolution: int, indices: list[int]) -> 
     if version != WORLD_VERSION:
         raise WorkbenchError(f"a worker has version {WORLD_VERSION} of the world, not {version}")
     return [writing.png_bytes(picture) for picture in _pictures(seed, resolution, indices)]
-
-
-def _last_line(error: Exception) -> str:
-    """The cause at the end of what Ray says, which tells the whole way to it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
