@@ -103,11 +103,11 @@ def bystander():
     child.wait()
 
 
-def note(run, job, **facts):
+def note(folder, job, **facts):
     """start.json as `start` writes it, with these facts."""
-    room = run / ".process"
+    room = folder / ".process"
     room.mkdir(parents=True)
-    usual = {"run": str(run), "host": platform.node(), "asked": None, "job": asdict(job)}
+    usual = {"run": str(folder), "host": platform.node(), "asked": None, "job": asdict(job)}
     (room / "start.json").write_text(json.dumps({**usual, **facts}))
 
 
@@ -167,6 +167,7 @@ def test_a_run_from_a_terminal_can_be_gone_on_with_and_a_copy_without_checkpoint
     with pytest.raises(WorkbenchError, match="no checkpoints"):
         background.job_of(copy)
     (copy / "checkpoints" / "step-000000032").mkdir(parents=True)
+    (copy / "checkpoints" / "step-000000032" / "state.json").write_text("{}")
     job = background.job_of(copy)
     facts = json.loads((copy / "config.json").read_text())
     assert (job.config, job.data, job.clip) == (facts["config"], facts["data"]["path"], facts["clip"])

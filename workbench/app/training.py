@@ -23,6 +23,8 @@ from workbench.app.sets import Sets
 from workbench.errors import WorkbenchError
 
 _LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# What may be refused goes through the queue: without it, a refusal reaches the page as a server's error.
+_ACT = {**_LIGHT, "queue": True}
 _LOOK_S = 2.0  # between two looks at the chosen run
 _BUDGET = 20_000
 
@@ -34,7 +36,7 @@ def training_tab(shelf: Shelf, tab: gr.Tab) -> None:
         where = "The shipped run, and those under runs/ where the app was started."
         run = gr.Dropdown([], label="Run", elem_id="run", scale=4, info=where)
         refresh = gr.Button("Refresh", elem_id="run-refresh", scale=0, min_width=110)
-    started, begun, form = _start_part(desk, tab)
+    started, begun, go = _start_part(desk, tab)
     live = gr.HTML(elem_id="run-live")
     with gr.Row(elem_classes="wb-run-buttons"):
         pause = gr.Button("Pause", elem_id="run-pause", scale=0, min_width=110, visible=False)
@@ -69,11 +71,14 @@ def training_tab(shelf: Shelf, tab: gr.Tab) -> None:
 
     run.input(show, [run, shown], outputs, **_LIGHT)
     timer.tick(show, [run, shown], outputs, **_LIGHT)
-    for event, source in ((refresh.click, run), (tab.select, run), (begun.success, started)):
+    looked = [
         event(look_again, source, [run, timer, *outputs], **_LIGHT)
-    begun.success(lambda: gr.update(open=False), None, form, **_LIGHT)  # the run is what is looked at now
+        for event, source in ((tab.select, run), (refresh.click, run), (begun.success, started))
+    ]
+    # The first look takes seconds; answered after a start, it would bring back the run chosen before.
+    looked[0].then(lambda: gr.update(interactive=True), None, go, **_LIGHT)
     for button, act in ((pause, desk.pause), (resume, desk.resume), (stop, desk.stop)):
-        button.click(told(act), run, outputs, **_LIGHT)
+        button.click(told(act), run, outputs, **_ACT)
 
 
 def _changed(desk: Desk, name: str | None, shown: dict | None) -> list[Any]:
@@ -106,8 +111,8 @@ def _now(desk: Desk, name: str | None) -> dict[str, Any]:
     return {"live": live, "view": view, "buttons": (pausable, resumable, seen.ours and seen.alive)}
 
 
-def _start_part(desk: Desk, tab: gr.Tab) -> tuple[gr.State, Any, gr.Accordion]:
-    """The form that begins a run: (state with the name of the run begun, the event, the form)."""
+def _start_part(desk: Desk, tab: gr.Tab) -> tuple[gr.State, Any, gr.Button]:
+    """The form that begins a run: (state with the name of the run begun, the event, the button)."""
     started = gr.State(None)
     with gr.Accordion("Start a training run", open=False, elem_id="start") as part:
         with gr.Row(equal_height=True):
@@ -120,7 +125,9 @@ def _start_part(desk: Desk, tab: gr.Tab) -> tuple[gr.State, Any, gr.Accordion]:
             name = gr.Textbox("my-run", label="Name", elem_id="start-name", max_lines=1, min_width=150,
                               info="A folder under runs/.")  # fmt: skip
         estimate = gr.HTML(elem_id="start-estimate")
-        go = gr.Button("Start", variant="primary", elem_id="start-go", scale=0, min_width=140)
+        refused = gr.HTML(elem_id="start-refused")
+        go = gr.Button("Start", variant="primary", elem_id="start-go", scale=0, min_width=140,
+                       interactive=False)  # fmt: skip
         with gr.Accordion("On a GPU, or on several", open=False):
             gr.HTML(gpu_lines_html())
     form = [name, data, preset, images]
@@ -136,16 +143,20 @@ def _start_part(desk: Desk, tab: gr.Tab) -> tuple[gr.State, Any, gr.Accordion]:
         name = free_name(desk.shelf, name or "my-run")
         return [gr.update(choices=found, value=data), name, _estimate_html(desk, name, data, preset, images)]
 
-    @in_words
-    def begin(name: str, data: str | None, preset: str, images: float) -> str:
-        return desk.start(name, data, preset, images)
+    def begin(name: str, data: str | None, preset: str, images: float) -> list[Any]:
+        try:
+            begun = desk.start(name, data, preset, images)
+        except (WorkbenchError, OSError) as error:
+            said = f'<p class="wb-status" role="alert">{html.escape(str(error))}</p>'
+            return [gr.skip(), gr.skip(), said]
+        return [begun, gr.update(open=False), ""]  # the run is what is looked at now
 
     tab.select(offer, form, [data, name, estimate], **_LIGHT)
     for control in form:
         control.change(reckon, form, estimate, trigger_mode="always_last", **_LIGHT)
-    begun = go.click(begin, form, started, **_LIGHT)
+    begun = go.click(begin, form, [started, part, refused], **_LIGHT)
     begun.success(offer, form, [data, name, estimate], **_LIGHT)
-    return started, begun, part
+    return started, begun, go
 
 
 def _estimate_html(desk: Desk, name: str, data: str | None, preset: str, images: float) -> str:

@@ -16,6 +16,7 @@ from workbench.commands.train_options import (
     Schedule,
     Watching,
     config_of,
+    length,
     settings,
 )
 from workbench.errors import WorkbenchError
@@ -117,10 +118,7 @@ def train(
         watching: What looks on.
         cluster: The machines that share the batch.
     """
-    if pause_at is not None:
-        from workbench.training.lengths import parse_length
-
-        pause_at = parse_length("--pause-at", pause_at)
+    pause_at = length("--pause-at", pause_at)
     asked = {"preset": preset, "seed": seed, "batch_size": batch_size, "conditioning": conditioning}
     result = starter(cluster)(
         config_of({**asked, **settings(schedule, arithmetic)}, config),

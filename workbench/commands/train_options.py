@@ -85,3 +85,10 @@ def config_of(asked: dict[str, object], file: Path | None) -> TrainConfig:
     given = {name: value for name, value in asked.items() if value not in (None, "auto")}
     chosen = {"preset": "shepherd-64", **({} if file is None else read_settings(file)), **given}
     return TrainConfig.for_preset(chosen.pop("preset"), **chosen)
+
+
+def length(name: str, value: str | None) -> int | str | None:
+    """A LENGTH of the command line as the trainer takes it; WorkbenchError where it is none."""
+    from workbench.training.lengths import parse_length
+
+    return None if value is None else parse_length(name, value)
