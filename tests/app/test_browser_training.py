@@ -77,6 +77,7 @@ def test_a_run_is_started_watched_paused_found_again_and_stopped(page, tmp_path)
     expect(page.locator("#run-resume")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_scrubber_stays_where_it_was_left_while_grids_arrive(page):
     begin(page, 20_000)
     moment, slider = page.locator(".wb-moment"), page.locator("#scrubber")

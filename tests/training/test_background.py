@@ -46,6 +46,7 @@ def seen(run):
     return read_history(run)[-1]["cur_nimg"] if (run / "history.jsonl").is_file() else 0
 
 
+@pytest.mark.long
 def test_it_trains_pauses_saves_and_goes_on_to_its_end(job, tmp_path):
     run = tmp_path / "run"
     background.start(run, job)

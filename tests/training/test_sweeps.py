@@ -124,6 +124,7 @@ def test_asha_gives_up_what_lies_beyond_the_quantile_of_those_before(tmp_path):
 # ---------------------------------------------------------------- a trial
 
 
+@pytest.mark.long
 def test_a_trial_climbs_its_rungs_once_and_tells_them_again(inputs, tmp_path, monkeypatch):
     sweep = a_sweep(
         images=16,
