@@ -1,22 +1,6 @@
 """One tiny data set and CLIP for all faults; one thread, because bits are compared."""
 
-from pathlib import Path
+import tiny_fixtures
 
-import pytest
-import tiny_run
-import torch
-
-
-@pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(data, clip) of tiny runs."""
-    return tiny_run.make_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The caller's number of threads is put back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+inputs = tiny_fixtures.inputs
+one_thread = tiny_fixtures.one_thread

@@ -4,23 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_fixtures
 import tiny_run
 import torch
 
-
-@pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(data, clip) of tiny runs."""
-    return tiny_run.make_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bits are compared: one thread, and the caller's number put back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+inputs = tiny_fixtures.inputs
+one_thread = tiny_fixtures.one_thread
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,7 @@
 """Sets drawn by Flux, end to end with a tiny pipeline: loading, drawing, interruptions, refusals."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +10,7 @@ import torch
 from diffusers import FluxPipeline
 from folders import contents
 from PIL import Image
+from stopped_drawing import kill_while_drawing
 from tiny_flux import tiny_flux
 
 from workbench.datasets.flux import pipeline
@@ -108,15 +104,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(weights, tmp_path):
         f"config = FluxConfig(count=40, seed=3, resolution=16, native=32, model={str(weights)!r})\n"
         f"write_flux({str(target)!r}, config, device='cpu', batch=4, progress=False)\n"
     )
-    run = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"})
-    try:
-        until = time.monotonic() + 300  # reached only on a machine with much else to do
-        while len(list(target.glob("images/*.png"))) < 6 and time.monotonic() < until:
-            assert run.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.01)
-    finally:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+    kill_while_drawing(script, target)
     assert 6 <= len(list(target.glob("images/*.png"))) < 40
     with pytest.raises(WorkbenchError, match="interrupted"):
         read_folder(target)

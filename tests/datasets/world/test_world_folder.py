@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from folders import contents
 from PIL import Image
+from stopped_drawing import kill_while_drawing
 
 from workbench.datasets import world, writing
 from workbench.datasets.rows import read_folder
@@ -154,16 +155,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes_and_leaves_no_process(whole, tmp
         "from workbench.datasets.world.folder import write_world\n"
         f"if __name__ == '__main__':\n    write_world({str(target)!r}, {request})\n"
     )
-    run = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"})
-    try:
-        until = time.monotonic() + 300  # reached only on a machine with much else to do
-        while len(list(target.glob("images/*.png"))) < 6 and time.monotonic() < until:
-            assert run.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.01)
-        helpers = children(run.pid)
-    finally:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+    helpers = kill_while_drawing(script, target, look=children)
     assert len(helpers) >= 2
     until = time.monotonic() + 60
     while any(alive(pid) for pid in helpers) and time.monotonic() < until:
