@@ -45,6 +45,10 @@ def test_each_picture_is_augmented_as_in_the_whole_batch(policy):
     shares = [Share(index, 4) for index in range(4)]
     parts = [augment(s.own(x), policy, torch.Generator().manual_seed(3), s) for s in shares]
     assert torch.equal(torch.cat(parts), whole)
+    often = {"probability": torch.tensor(0.5)}
+    whole = augment(x, policy, torch.Generator().manual_seed(3), **often)
+    parts = [augment(s.own(x), policy, torch.Generator().manual_seed(3), s, **often) for s in shares]
+    assert torch.equal(torch.cat(parts), whole)
 
 
 def made(inputs, precise: bool = False, **changes):
@@ -118,8 +122,12 @@ def gradients(inputs, monkeypatch, count: int, uneven: bool, **changes) -> tuple
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"adversarial": "relativistic", "matching_generated": False}, {"penalty": "finite-difference"}],
-    ids=["plain", "relativistic", "finite-difference"],
+    [
+        {"ada_target": 0.6, "ada_kimg": 0.02},
+        {"adversarial": "relativistic", "matching_generated": False},
+        {"penalty": "finite-difference"},
+    ],
+    ids=["adaptive", "relativistic", "finite-difference"],
 )
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
 def test_the_parts_gradients_add_up_to_the_whole_batchs(inputs, monkeypatch, in_float64, changes, uneven):

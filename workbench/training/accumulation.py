@@ -61,7 +61,7 @@ def accumulated_step(
         means["G.norm"], good = steps.update(players, "G", players.opt_G, means["G.loss"], config)
     own = torch.stack(spreads).mean(0)
     means["spread.fake"], means["spread.real"] = own[0], own[len(own) // 2]
-    return steps.finish(players, means, w, good, config.lr_G * scale)
+    return steps.finish(players, means, w, good, config, scale)
 
 
 def _d_part(

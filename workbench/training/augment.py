@@ -1,5 +1,5 @@
 """DiffAugment: the same kinds of random change on real and generated pictures, differentiable (Zhao et al.
-2020).
+2020), on all of them or on as many as a controller asks for (ADA, Karras et al. 2020).
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.training.shares import WHOLE, Share
@@ -71,10 +71,41 @@ def augmentations(policy: str) -> list[Augmentation]:
     return [KINDS[name] for name in names]
 
 
-def augment(x: Tensor, policy: str, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
+def augment(
+    x: Tensor,
+    policy: str,
+    generator: torch.Generator,
+    share: Share = WHOLE,
+    *,
+    probability: Tensor | None = None,
+) -> Tensor:
     """Apply a policy to pictures [N, 3, S, S] in [-1, 1]; each picture draws its own change. Gradients pass
     through. share: the part of a batch that x is; each picture's change is then the one it has in the whole.
+    probability: of each kind of change for each picture, 0-d; None = always.
     """
     for function in augmentations(policy):
-        x = function(x, generator, share)
+        chosen = None if probability is None else _uniform(x, generator, share, 0.0, 1.0) < probability
+        changed = function(x, generator, share)
+        x = changed if chosen is None else torch.where(chosen, changed, x)
     return x
+
+
+class Adaptive(nn.Module):
+    """How often pictures are changed: often enough that those who judge stay unsure of training pictures.
+
+    r_t, the mean sign of the logits of training pictures, is 0 for a judge that tells nothing and 1 for one
+    that knows them all by heart; p moves towards where r_t is `target` (Karras et al. 2020, Sec. 3.2, who
+    found 0.6 good), from 0 to 1 in `kimg` thousand images at the fastest. p is a buffer: a checkpoint holds
+    it.
+    """
+
+    def __init__(self, target: float, kimg: float) -> None:
+        super().__init__()
+        self.target, self.kimg = target, kimg
+        self.register_buffer("p", torch.zeros(()))
+
+    @torch.no_grad()
+    def move(self, r_t: Tensor, images: int) -> Tensor:
+        """Change p after a step of `images` pictures; returns it."""
+        self.p += torch.sign(r_t - self.target) * images / (1000 * self.kimg)
+        return self.p.clamp_(0.0, 1.0).clone()

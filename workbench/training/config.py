@@ -18,7 +18,10 @@ from workbench.training.lengths import Length, in_images, parse_grid, parse_leng
 FIXED = ("preset", "batch_size", "seed", "grid", "conditioning")
 LENGTHS = ("images", "log_every_nimg", "sample_every_nimg", "eval_every_nimg", "checkpoint_every_nimg")
 # Settings that leave no trace in a run's record while they are at their default (see ARCHITECTURE.md).
-OPTIONS = ("ema_rampup", "grid", "conditioning", "gradient_checkpointing", "compile", "accumulate")
+OPTIONS = (
+    "ema_rampup", "grid", "conditioning", "gradient_checkpointing", "compile", "accumulate",
+    "ada_target", "ada_kimg",
+)  # fmt: skip
 CHOICES = {
     "adversarial": ("nonsaturating", "relativistic"),
     "penalty": ("exact", "finite-difference"),
@@ -46,6 +49,8 @@ class TrainConfig:
     term, which the paper leaves open: "off", "cooperative" (its picture shall look wrong under a wrong
     caption) or "adversarial" (right). clip_norm: gradients above this multiple of their running norm are
     scaled down to it. diffaugment: comma-separated policy in front of the vision-aided heads ("" = none).
+    ada_target: above 0, the policy's changes are made only as often as keeps the heads' mean sign on training
+    pictures there (0.6 in StyleGAN2-ADA); 0 = always. ada_kimg: thousands of images from never to always.
     *_every_nimg: images between samples, evaluations (0 = never), checkpoints, log lines. eval_n: pictures
     of one evaluation. keep_checkpoints: newest ones kept, beside the best. precision: "auto" (probed at
     start), "bf16", "fp16" (CUDA, with a loss scale) or "fp32". grid: columns and rows of a sample grid.
@@ -95,6 +100,8 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     compile: bool = False
     accumulate: int = 1
+    ada_target: float = 0.0
+    ada_kimg: float = 500.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
@@ -112,7 +119,7 @@ class TrainConfig:
             raise WorkbenchError(
                 f"batch_size is {self.batch_size}: expected an even number, because pictures come in pairs."
             )
-        for name in ("lr_G", "lr_D", "ema_halflife_kimg", "clip_norm"):
+        for name in ("lr_G", "lr_D", "ema_halflife_kimg", "clip_norm", "ada_kimg"):
             _check_number(name, getattr(self, name), low=0.0, open_low=True)
         for name in (
             "r1_gamma",
@@ -130,8 +137,14 @@ class TrainConfig:
                 raise WorkbenchError(
                     f"{name} is {getattr(self, name)!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}."
                 )
-        for name in ("constant_share", "lr_floor", "ema_rampup"):
+        for name in ("constant_share", "lr_floor", "ema_rampup", "ada_target"):
             _check_number(name, getattr(self, name), low=0.0, high=1.0)
+        if self.ada_target > 0 and not (self.diffaugment.strip(" ,") and self.vision_weight > 0):
+            raise WorkbenchError(
+                f"ada_target is {self.ada_target:g}, and there is nothing to adapt: it decides how often the "
+                "changes of diffaugment are made before the vision-aided heads. Give --diffaugment a policy "
+                "and --vision-weight a weight, or leave ada_target at 0."
+            )
         if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
             raise WorkbenchError(
                 f"betas are {self.betas}: expected two numbers from 0 to below 1, for example (0.0, 0.99)."

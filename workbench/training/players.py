@@ -16,6 +16,7 @@ from workbench.models.generator import Generator
 from workbench.models.presets import Preset
 from workbench.models.text import TextEncoder, TwoEncoders
 from workbench.models.vision_aided import ImageTower, VisionAided
+from workbench.training.augment import Adaptive
 from workbench.training.compiling import compiled
 from workbench.training.config import TrainConfig
 from workbench.training.scaling import LossScale
@@ -71,11 +72,13 @@ class Players:
     lr_multiplier: float = field(default=1.0)  # halved by the monitor at a roll-back
     processes: Processes = ALONE  # that take each step together
     scale: LossScale | None = None  # of float16
+    ada: Adaptive | None = None  # how often pictures are changed before the heads
     compiled: dict[str, Callable] = field(default_factory=dict)  # of `compiling`, where it is asked for
 
     def modules(self) -> dict[str, nn.Module]:
         """Modules with state of their own, by name."""
-        named = {"G": self.G, "D": self.D, "heads": self.heads, "guard": self.guard, "scale": self.scale}
+        named = {"G": self.G, "D": self.D, "heads": self.heads, "guard": self.guard}
+        named |= {"scale": self.scale, "ada": self.ada}
         return {name: module for name, module in named.items() if module is not None}
 
     def synthesis(self, *inputs: object) -> list[Tensor]:
@@ -155,9 +158,13 @@ def build(
     for module in (G, D, heads, tower):
         if module is not None:
             module.to(device=device, memory_format=torch.channels_last)
+    ada = None
+    if heads is not None and config.ada_target > 0:
+        ada = Adaptive(config.ada_target, config.ada_kimg).to(device)
     return Players(
         G=G, D=D, heads=heads, tower=tower, text_encoder=text_encoder, captions=captions, clip=clip,
         opt_G=_adam([G], config.lr_G, config.betas), opt_D=_adam([D, heads], config.lr_D, config.betas),
         guard=NormGuard().to(device), scale=LossScale().to(device) if precision == "fp16" else None,
+        ada=ada,
         compiled=compiled(G, D, device) if config.compile else {},
     )  # fmt: skip

@@ -56,7 +56,7 @@ def train_step(
     with torch.no_grad():
         stats["spread.fake"] = losses.pair_distance(fakes[0].detach()).mean()
         stats["spread.real"] = losses.pair_distance(batch.images).mean()
-    return finish(players, stats, w.detach().mean(0), good, config.lr_G * scale)
+    return finish(players, stats, w.detach().mean(0), good, config, scale)
 
 
 def set_rates(players: Players, cur_nimg: int, config: TrainConfig) -> float:
@@ -80,14 +80,19 @@ def draw_fakes(
 @torch.no_grad()
 def see_reals(players: Players, batch: StepBatch, config: TrainConfig) -> list[Tensor]:
     """Frozen CLIP's maps of the augmented real pictures."""
-    return players.tower(augment(batch.images, config.diffaugment, batch.generator, batch.share))[0]
+    return players.tower(_changed(players, batch, batch.images, config))[0]
 
 
 def see_fakes(
     players: Players, batch: StepBatch, fakes: list[Tensor], config: TrainConfig
 ) -> tuple[list[Tensor], Tensor]:
     """Frozen CLIP's (maps, embedding [B, e]) of the augmented generated pictures."""
-    return players.tower(augment(fakes[0], config.diffaugment, batch.generator, batch.share))
+    return players.tower(_changed(players, batch, fakes[0], config))
+
+
+def _changed(players: Players, batch: StepBatch, pictures: Tensor, config: TrainConfig) -> Tensor:
+    p = None if players.ada is None else players.ada.p
+    return augment(pictures, config.diffaugment, batch.generator, batch.share, probability=p)
 
 
 def calibrate(players: Players, batches: list[StepBatch]) -> None:
@@ -100,17 +105,22 @@ def calibrate(players: Players, batches: list[StepBatch]) -> None:
         scale.copy_(players.processes.mean(torch.stack(powers).mean(0)).rsqrt())
 
 
-def finish(players: Players, stats: dict[str, Tensor], w: Tensor, good: bool, lr: float) -> dict[str, Tensor]:
-    """Move the running mean of w if the step was applied; the step's statistics, of all processes.
+def finish(
+    players: Players, stats: dict[str, Tensor], w: Tensor, good: bool, config: TrainConfig, scale: float
+) -> dict[str, Tensor]:
+    """Move the running mean of w, and how often pictures are changed, if the step was applied; the step's
+    statistics, of all processes.
 
-    w [w_dim]: this process's mean.
+    w [w_dim]: this process's mean; scale: of the learning rates.
     """
     with torch.no_grad():
         if good:
             players.G.w_avg.lerp_(players.processes.mean(w), 1 - W_AVG_BETA)
     stats = players.processes.mean_statistics(stats)
+    if players.ada is not None and good:
+        stats["ada.p"] = players.ada.move(stats["V.sign"], config.batch_size)
     stats["finite"] = torch.as_tensor(good)
-    stats["lr"] = torch.as_tensor(lr)
+    stats["lr"] = torch.as_tensor(config.lr_G * scale)
     return {name: value.detach().float() if name != "finite" else value for name, value in stats.items()}
 
 

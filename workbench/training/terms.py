@@ -135,6 +135,8 @@ def _vision_losses(
         "V.real": losses.mean_over([x.mean() for x in real]),
         "V.fake": losses.mean_over([x.mean() for x in fake]),
     }
+    if players.ada is not None:
+        stats["V.sign"] = losses.mean_over([x.detach().sign().mean() for x in real])
     loss = stats["D.vision"]
     term = _over_rows(rows, batch, lambda: losses.d_matching_hinge([x[rows] for x in logits[1]]))
     if term is not None:
