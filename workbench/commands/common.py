@@ -28,8 +28,10 @@ AsJson = Annotated[bool, arg(name="json")]
 File = Annotated[Path | None, arg(metavar="PATH")]
 
 
-def find_model(name: str) -> str:
+def find_model(name: str | None) -> str | None:
     """A model folder by its path: from here, or from the project's folder, where the shipped ones are."""
+    if name is None:
+        return None
     return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
 
 

@@ -80,6 +80,7 @@ def train(
     batch_size: Whole = None,
     conditioning: Literal["auto", "none", "class", "text"] = "auto",
     resume: Literal["auto", "never", "extend"] = "auto",
+    start_from: Text = None,
     pause_at: Amount = None,
     clip: str = CLIP,
     vision_clip: Text = None,
@@ -106,10 +107,10 @@ def train(
             tells by the captions of the set.
         resume: auto goes on with a run of the same settings, never wants a fresh folder, extend
             goes on with changed settings, e.g. more images.
+        start_from: Run, model folder or Hub name whose weights a new run takes over where they fit.
         pause_at: Stop after that many images (or 2kimg, 5epochs), to go on later; schedules do not move.
         clip: CLIP folder or open_clip name whose text tower reads the captions.
-        vision_clip: CLIP by which the vision-aided heads and the contrastive loss see; --clip when
-            left out. The paper: ViT-L-14 to read, ViT-B-32 to see.
+        vision_clip: CLIP that sees, for heads and contrastive loss; --clip when left out. Paper: ViT-B-32.
         judge: Folder of the judge that measures along the way; no measuring where there is none.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
         schedule: How long and how often. A LENGTH is a number of images, or 2kimg, or 5epochs (passes over
@@ -124,9 +125,8 @@ def train(
         config_of({**asked, **settings(schedule, arithmetic)}, config),
         data,
         out,
-        clip=find_model(clip),
-        vision_clip=None if vision_clip is None else find_model(vision_clip),
-        judge=find_model(judge),
+        clip=find_model(clip), vision_clip=find_model(vision_clip), judge=find_model(judge),
+        start_from=find_model(start_from),
         device=device, resume=resume, stop_after_nimg=pause_at, **vars(watching),
     )  # fmt: skip
     return STOPPED if result.reason == "stopped" else 0
@@ -169,6 +169,8 @@ def ablate(
         print("No row is finished yet.")
         return STOPPED
     Console().print(ablation.summary(table))
+    for line in ablation.against_the_paper(table):
+        print(f"Not as in the paper: {line}")
     print(ablation.write_report(table, out, out if report is None else report))
     if critics := ablation.export_critics(out, out / "critics", clip=find_model(clip), images=images):
         print(f"The last row's D and heads, for the lessons: {critics}")

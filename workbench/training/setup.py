@@ -14,7 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation.features import Judge, load_judge
 from workbench.hardware import Machine
 from workbench.models.presets import Preset
-from workbench.training import conditioning, players, runs, sharding
+from workbench.training import checkpoint, conditioning, players, runs, sharding, warm_start
 from workbench.training.batches import Feed, grid_plan
 from workbench.training.config import TrainConfig
 from workbench.training.held_out import HeldOut
@@ -58,6 +58,7 @@ def prepare(
     held_out: str | Path | None = None,
     accelerator,
     resume: str,
+    start_from: str | Path | None = None,
     say: Callable[[str], None],
     progress: bool = False,
 ) -> Setup:
@@ -76,6 +77,7 @@ def prepare(
     used = replace(used, precision=_shared_precision(config, machine, old, processes, say))
     device = torch.device(machine.device)
     cast = players.build(preset, used, clip, device, used.precision, vision_clip)
+    facts |= _warm(cast, out, old, start_from, say)
     conditioning.explain(used.conditioning, table, cast.text_encoder, say)
     cast.processes = processes
     feed = Feed(
@@ -92,18 +94,23 @@ def prepare(
     if main and (old is None or changes):  # last: a mistake in the line leaves no run behind that it blocks
         runs.write_facts(out, facts)
     return Setup(
-        config=used,
-        facts=facts,
-        epoch=len(table),
-        fresh=old is None,
-        changes=changes,
-        device=device,
-        players=cast,
-        feed=feed,
-        held_out=unseen,
-        judge=measures,
-        accelerator=accelerator,
-    )
+        config=used, facts=facts, epoch=len(table), fresh=old is None, changes=changes, device=device,
+        players=cast, feed=feed, held_out=unseen, judge=measures, accelerator=accelerator,
+    )  # fmt: skip
+
+
+def _warm(
+    cast: Players, out: Path, old: dict | None, start_from: str | Path | None, say: Callable[[str], None]
+) -> dict:
+    """Take over the weights that the run is to start from, unless it goes on from a checkpoint of its own;
+    what config.json says of it. A run that was begun keeps to its own source.
+    """
+    source = start_from if old is None else old.get("started_from", {}).get("source")
+    if source is None or checkpoint.newest_nimg(out) is not None:
+        return {}
+    taken = warm_start.take_over(cast, source)
+    say(taken.text)
+    return {"started_from": vars(taken)}
 
 
 def _table(data: str | Path, resolution: int, say: Callable[[str], None], *, progress: bool) -> PictureTable:
