@@ -119,7 +119,7 @@ demo-models: $(APP_READY)
 
 # Put a finished run where the app, the notebooks and README look for it. Of its grids as many as have room in what ships.
 RUN_TO_SHIP ?= $(DEMO)/shepherd-64
-GRIDS ?= 18
+GRIDS ?= 11
 ship: $(APP_READY)
 	@test -d "$(RUN_TO_SHIP)/model" || { echo "error: $(RUN_TO_SHIP) is no finished run: make demo-models, or RUN_TO_SHIP=runs/…" >&2; exit 2; }
 	rm -rf assets/models/shepherd-64 assets/training/shepherd-64

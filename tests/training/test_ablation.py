@@ -115,3 +115,18 @@ def test_an_unknown_row_is_refused(tmp_path, inputs):
     with pytest.raises(WorkbenchError, match=r"no row 'deep' in the chain: choose from stylegan2, .*deeper"):
         ablation.ablate(data, tmp_path, clip=clip, judge=tmp_path, rows=["deep"])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_goes_against_the_paper_is_said_and_nothing_else():
+    fids, ratios = (28.1, 23.9, 27.3, 21.7), (12.0, 10.0, 8.0, 9.0)
+    table = [
+        {"change": f"+ part {k}", "paper": {"fid": fid}, "frechet_ratio": ratio}
+        for k, (fid, ratio) in enumerate(zip(fids, ratios, strict=True))
+    ]
+    third, fourth = ablation.against_the_paper(table)
+    assert third == (
+        "part 2: the paper's FID goes from 23.90 to 27.30, "
+        "the distance here from 10.00 to 8.00 times its floor."
+    )
+    assert fourth.startswith("part 3: the paper's FID goes from 27.30 to 21.70")
+    assert ablation.against_the_paper(table[:2]) == []

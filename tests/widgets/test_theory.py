@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from PIL import Image
 
 from workbench.datasets.world.captions import named_factors
 from workbench.errors import WorkbenchError
-from workbench.models.critics import save_critics
 from workbench.models.glossary import ABLATION, TERMS
 from workbench.pipeline import Pipeline
 from workbench.training import ring
@@ -109,7 +107,7 @@ def test_the_comparison_has_a_source_in_every_row_and_the_papers_numbers():
 def test_every_word_has_a_picture_and_its_share():
     maps = torch.rand(3, 4, 4)
     shown = theory.word_sheet(torch.zeros(3, 16, 16), maps, ["a", "dog", "here"], "a dog in light", columns=4)
-    assert shown.image.width == 4 * 64 + 3 * 10
+    assert shown.image.width == 4 * 48 + 3 * 18
 
 
 def test_the_asking_place_is_framed_in_white():
@@ -151,7 +149,7 @@ def test_a_chain_is_read_shown_and_tabled(tmp_path):
         (tmp_path / "ablation.json").write_text(json.dumps(data))
         assert theory.read_ablation(tmp_path / "ablation.json") == rows
     shown = theory.ablation_sheet(rows, tmp_path, "two rows of a chain")
-    assert shown.image.height == 2 * 36 + 2
+    assert shown.image.height == 2 * 32 + 2
     assert "| row 0 | 9.00 | 0.50 | 0.90 | 29.91 | 0.222 |" in theory.ablation_table(rows).markdown
     assert "| row 1 | 9.00 | 0.50 | 0.90 | – | – |" in theory.ablation_table(rows).markdown
     assert theory.read_ablation(tmp_path / "none.json") == []
@@ -184,28 +182,30 @@ def test_the_rings_pictures_show_what_was_filmed():
 
 @pytest.fixture(scope="module")
 def jury() -> judges.Judges:
-    """Trained for eight pictures: what the notebook falls back to, at its smallest."""
-    return judges.load(Path("nowhere"), ASSETS / "models" / "mini-clip", None, images=16)
+    """The judges that ship, before the model that ships."""
+    shipped = Pipeline.from_pretrained(ASSETS / "models" / "shepherd-64", device="cpu")
+    return judges.load(ASSETS / "models" / "critics-32", ASSETS / "models" / "mini-clip", shipped)
 
 
-def test_without_shipped_judges_some_are_trained_and_said_to_be(jury):
-    assert "trained just now, on 16 pictures" in jury.story
-    assert jury.D.config.resolution == jury.pipe.G.config.resolution == 32
+def test_the_shipped_judges_know_real_pictures_and_true_captions(jury):
+    assert "trained at 32 px on 100,000 pictures" in jury.story
+    bench = judges.bench(jury, pictures=48, seed=3)
+    t, wrong = jury.D.encode_text(bench.text), jury.D.encode_text(bench.text)[bench.wrong]
+    with torch.no_grad():
+        told, false = (torch.stack(jury.D(bench.real, captions)[0]) for captions in (t, wrong))
+    assert (told > false).float().mean() > 0.8
     assert len(jury.heads.heads) == len(jury.tower.taps)
 
 
-def test_shipped_judges_judge_the_pictures_of_another_g(jury, tmp_path):
-    """Kept and loaded, they say what they said before; a larger G's pictures are brought to their size."""
-    folder = save_critics(tmp_path / "critics", jury.D, jury.heads)
-    again = judges.load(folder, ASSETS / "models" / "mini-clip", jury.pipe, images=0)
-    bench = judges.bench(jury, pictures=4, seed=0)
-    with torch.no_grad():
-        before, after = (j.D(bench.made, j.D.encode_text(bench.text))[0] for j in (jury, again))
-    assert torch.allclose(torch.stack(before), torch.stack(after), atol=0.02)
-    shipped = Pipeline.from_pretrained(ASSETS / "models" / "shepherd-64", device="cpu")
-    larger = judges.load(folder, ASSETS / "models" / "mini-clip", shipped, images=0)
-    made = judges.bench(larger, pictures=4, seed=0).made
+def test_judges_of_another_size_are_given_the_pictures_at_theirs(jury):
+    assert jury.pipe.G.config.resolution == 64 and jury.D.config.resolution == 32
+    made = judges.bench(jury, pictures=4, seed=0).made
     assert [x.shape[-1] for x in made] == list(jury.D.config.entries) and made[0].std() > 0.1
+
+
+def test_judges_that_are_not_there_are_missed_in_words(jury, tmp_path):
+    with pytest.raises(WorkbenchError, match="nowhere"):
+        judges.load(tmp_path / "nowhere", ASSETS / "models" / "mini-clip", jury.pipe)
 
 
 def test_the_bench_pairs_pictures_under_one_caption_and_false_ones_are_false(jury):

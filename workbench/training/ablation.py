@@ -10,6 +10,7 @@ import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -301,6 +302,21 @@ def summary(table: list[dict]) -> Table:
     return printed
 
 
+def against_the_paper(table: list[dict]) -> list[str]:
+    """A sentence for each addition that moved the distance here the other way than the paper's FID."""
+    told = []
+    for before, row in pairwise(table):
+        theirs = row["paper"]["fid"] - before["paper"]["fid"]
+        ours = row["frechet_ratio"] - before["frechet_ratio"]
+        if theirs * ours < 0:
+            told.append(
+                f"{row['change'].removeprefix('+ ')}: the paper's FID goes from {before['paper']['fid']:.2f} "
+                f"to {row['paper']['fid']:.2f}, the distance here from {before['frechet_ratio']:.2f} to "
+                f"{row['frechet_ratio']:.2f} times its floor."
+            )
+    return told
+
+
 def write_report(table: list[dict], out: str | Path, folder: str | Path) -> Path:
     """ablation.json, ablation.png and the last grid of each row under `folder`; returns the JSON's path."""
     folder, grids = Path(folder), Path(folder) / "ablation"
@@ -311,6 +327,7 @@ def write_report(table: list[dict], out: str | Path, folder: str | Path) -> Path
         data = (run / last["file"]).read_bytes()
         write_whole(folder / row["grid"], lambda handle, data=data: handle.write(data))
     report = {"source": SOURCE, "resolution": RESOLUTION, **provenance(), "rows": table}
+    report["against_the_paper"] = against_the_paper(table)
     text = json.dumps(report, indent=1) + "\n"
     write_whole(folder / "ablation.json", lambda handle: handle.write(text.encode()))
     draw(table, folder / "ablation.png")

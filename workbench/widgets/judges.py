@@ -1,8 +1,8 @@
-"""G with the judges that trained it, for cells that need a discriminator: shipped, or made in a minute."""
+"""A model's pictures before the judges that ship, for cells that need a discriminator."""
 
 from __future__ import annotations
 
-import tempfile
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,6 @@ from torch import Tensor
 
 from workbench.datasets.world import draw_factors, render
 from workbench.datasets.world.captions import FACTOR_NAMES, full_caption
-from workbench.datasets.world.folder import write_world
-from workbench.models import presets
 from workbench.models.clip_io import Clip, load_clip
 from workbench.models.critics import load_critics
 from workbench.models.discriminator import Discriminator, pyramid_for
@@ -21,13 +19,11 @@ from workbench.models.text import TextFeatures
 from workbench.models.vision_aided import ImageTower, VisionAided
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline
-from workbench.training import checkpoint
-from workbench.training.config import TrainConfig
 
 
 @dataclass
 class Judges:
-    """A pipeline and those who judged it. story: where they come from, one sentence."""
+    """A pipeline and those who judge it. story: where they come from, in words."""
 
     pipe: Pipeline
     D: Discriminator
@@ -52,44 +48,16 @@ class Bench:
     wrong: Tensor
 
 
-def load(folder: Path, clip_folder: Path, pipe: Pipeline, *, images: int) -> Judges:
-    """Judges of a critics folder with the pictures of `pipe`, or, where there is none, of a training on
-    `images` pictures here and now, with those of the G that they trained.
-    """
+def load(folder: Path, clip_folder: Path, pipe: Pipeline) -> Judges:
+    """Judges of a critics folder with the pictures of `pipe`. Raises WorkbenchError."""
     clip = load_clip(str(clip_folder))
-    if not folder.is_dir():
-        return _trained(clip, clip_folder, images)
     D, heads, tower = load_critics(folder, clip)
-    return Judges(
-        pipe, D, heads, tower, clip, f"D and the heads come from {folder.name}, G is the model above."
+    images = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("images")
+    size, seen = f"{D.config.resolution} px", "" if images is None else f" on {images:,} pictures"
+    story = (
+        f"D and the heads were trained at {size}{seen}, as the last row of the chain below. Here they judge "
+        f"what the model above makes, brought to {size}."
     )
-
-
-def _trained(clip: Clip, clip_folder: Path, images: int) -> Judges:
-    """The preset shepherd-32 after so many pictures: it knows skies and coats, not yet legs."""
-    from workbench.training.trainer import train
-
-    preset = presets.preset("shepherd-32")
-    often = {f"{name}_every_nimg": images for name in ("checkpoint", "log", "sample")} | {
-        "eval_every_nimg": 0
-    }
-    size = {"images": images, "batch_size": 16 if images >= 1000 else 8, "ema_halflife_kimg": images / 8000}
-    config = TrainConfig.for_preset(preset.name, seed=0, **size, **often)
-    with tempfile.TemporaryDirectory() as room:
-        data, run = Path(room) / "world", Path(room) / "run"
-        count = max(32, min(600, images // 4))
-        write_world(data, count=count, seed=0, resolution=32, workers=1, progress=False)
-        result = train(config, data, run, clip=clip_folder, judge=None, progress=False)
-        parts = checkpoint.newest(run)[0].tensors()
-        pipe = Pipeline.from_pretrained(result.model, device="cpu")
-    D = Discriminator(preset.discriminator).eval()
-    checkpoint.load_module(D, parts["D"], "D")
-    tower = ImageTower(clip, preset.vision_aided.taps, torch.float32)
-    with torch.no_grad():
-        widths = [m.shape[1] for m in tower(torch.zeros(2, 3, clip.image_size, clip.image_size))[0]]
-    heads = VisionAided(preset.vision_aided, widths).eval()
-    checkpoint.load_module(heads, parts["heads"], "heads")
-    story = f"No trained judges are shipped here: these were trained just now, on {images:,} pictures."
     return Judges(pipe, D, heads, tower, clip, story)
 
 

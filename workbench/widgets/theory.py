@@ -18,6 +18,7 @@ from workbench.errors import WorkbenchError
 from workbench.images import COLOURS
 from workbench.models.glossary import ABLATION, PAPER, PUBLISHED, term
 from workbench.models.inspect import against_average, asked_by, enlarged, spotlights
+from workbench.training import ablation
 from workbench.widgets.pictures import Picture, plot, sheet, wrap
 
 KERNEL_COLOURS = (COLOURS["diffusion"], "#E69F00", COLOURS["low"], COLOURS["high"], "#56B4E9", "#999999")
@@ -57,7 +58,7 @@ def rows_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Page:
 
 
 def word_sheet(
-    picture: Tensor, maps: Tensor, words: Sequence[str], alt: str, *, columns: int = 5, side: int = 64
+    picture: Tensor, maps: Tensor, words: Sequence[str], alt: str, *, columns: int = 5, side: int = 48
 ) -> Picture:
     """The picture, then the same under the spotlight of each word; above it the word and its share of all
     attention. maps: [W, s, s] as of `inspect.word_maps`.
@@ -65,7 +66,7 @@ def word_sheet(
     large = enlarged(picture[None], side)
     lit = spotlights(large[0], against_average(maps))
     titles = [f"{word}\n{share:.0%}" for word, share in zip(words, maps.mean((1, 2)).tolist(), strict=True)]
-    return sheet(torch.cat([large, lit]), columns, alt, pad=10, zoom=1.9, titles=["all of it\n", *titles])
+    return sheet(torch.cat([large, lit]), columns, alt, pad=18, zoom=2.0, titles=["all of it\n", *titles])
 
 
 def pixel_sheet(
@@ -102,7 +103,7 @@ def kernel_bars(selection: Mapping[str, Tensor], prompts: Sequence[str], alt: st
     axes[0, 0].invert_yaxis()
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11)
-    return plot(figure, alt, colours=14)
+    return plot(figure, alt, dpi=66, colours=14)
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def verdict_tables(
     figure, axes = plt.subplots(
         1,
         len(tables),
-        figsize=(3.3 * len(tables) + 0.9, 0.75 * len(entries) + 1.5),
+        figsize=(0.65 * len(exits) * len(tables) + 0.9, 0.55 * len(entries) + 1.1),
         sharey=True,
         squeeze=False,
     )
@@ -129,19 +130,19 @@ def verdict_tables(
         for row, column in torch.isfinite(values).nonzero().tolist():
             value = values[row, column].item()
             ink = "black" if value > (low + high) / 2 else "white"
-            ax.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=13, color=ink)
+            ax.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=12, color=ink)
         ax.set_title(title, fontsize=12, fontweight="normal")
-        ax.set_xticks(range(len(exits)), [f"exit {size}" for size in exits], fontsize=11)
+        ax.set_xticks(range(len(exits)), [f"to {size}" for size in exits], fontsize=11)
         ax.grid(False)
-    axes[0, 0].set_yticks(range(len(entries)), [f"enters at {size} px" for size in entries], fontsize=11)
-    return plot(figure, alt, colours=14)
+    axes[0, 0].set_yticks(range(len(entries)), [f"from {size} px" for size in entries], fontsize=11)
+    return plot(figure, alt, dpi=66, colours=24)
 
 
 def matrix(
     values: Tensor, rows: Sequence[str], columns: Sequence[str], alt: str, *, digits: int = 2
 ) -> Picture:
     """A table of numbers as colours with the numbers on them, rows [R] by columns [C]."""
-    figure, ax = plt.subplots(figsize=(1.0 * len(columns) + 3.4, 0.5 * len(rows) + 0.9))
+    figure, ax = plt.subplots(figsize=(0.95 * len(columns) + 3.0, 0.46 * len(rows) + 0.8))
     ax.imshow(values, cmap="cividis", aspect="auto")
     middle = (values.min() + values.max()) / 2
     for row in range(len(rows)):
@@ -152,11 +153,11 @@ def matrix(
     ax.set_yticks(range(len(rows)), rows, fontsize=11)
     ax.set_xticks(range(len(columns)), columns, fontsize=11)
     ax.grid(False)
-    return plot(figure, alt, colours=14)
+    return plot(figure, alt, dpi=66, colours=14)
 
 
 def paired_bars(
-    groups: Mapping[str, Mapping[str, float]], alt: str, *, label: str, size: tuple[float, float] = (9, 3.0)
+    groups: Mapping[str, Mapping[str, float]], alt: str, *, label: str, size: tuple[float, float] = (8, 2.6)
 ) -> Picture:
     """group -> series -> value as bars side by side; up to four series: real, its twin, made, its twin."""
     series = list(next(iter(groups.values())))
@@ -173,7 +174,7 @@ def paired_bars(
     ax.set_ylabel(label)
     ax.grid(visible=False, axis="x")
     figure.legend(loc="outside lower center", ncols=len(series), fontsize=12)
-    return plot(figure, alt, colours=14)
+    return plot(figure, alt, dpi=66, colours=14)
 
 
 # --- from files ---------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ def read_ablation(file: Path) -> list[dict]:
 
 
 def ablation_sheet(
-    rows: Sequence[dict], folder: Path, alt: str, *, columns: int = 6, shown: int = 4
+    rows: Sequence[dict], folder: Path, alt: str, *, columns: int = 6, shown: int = 3
 ) -> Picture:
     """The first `shown` pictures of each grid, top to bottom as the chain grows. columns: of the grids, which
     hold square pictures; folder: where the paths in the file start.
@@ -201,8 +202,8 @@ def ablation_sheet(
         with Image.open(folder / row["grid"]) as grid:
             side = grid.width // columns
             strip = grid.convert("RGB").crop((0, 0, shown * side, side))
-        strips.append(strip.resize((36 * shown, 36), Image.Resampling.LANCZOS))
-    return sheet(strips, 1, alt, zoom=2.2, row_names=[row["name"] for row in rows])
+        strips.append(strip.resize((32 * shown, 32), Image.Resampling.LANCZOS))
+    return sheet(strips, 1, alt, zoom=2.5, row_names=[row["name"] for row in rows])
 
 
 def ablation_table(rows: Sequence[dict]) -> Page:
@@ -220,6 +221,16 @@ def ablation_table(rows: Sequence[dict]) -> Page:
             ]
         )
     return rows_table(head, lines)
+
+
+def against_the_paper(rows: Sequence[dict]) -> Page:
+    """Where the chain here goes another way than the paper's, in words."""
+    lines = ablation.against_the_paper(list(rows))
+    if not lines:
+        return Page("Every addition moves the distance here the way it moves the paper's.")
+    head = "**Not as in the paper** (one seed a row: small steps may be chance):"
+    told = "\n".join([head, "", *(f"- {line}" for line in lines)])
+    return Page(told, f"{len(lines)} rows unlike the paper's")
 
 
 def comparison(measured: Sequence[Sequence[str]]) -> Page:

@@ -44,7 +44,7 @@ def films(ring: Ring, gan: Trained, diffusion: Trained, alt: str) -> Picture:
             _prepare(ax, ring, f"after {step:,}")
             _dots(ax, points, who)
         row[0].set_ylabel("GAN" if who == "gan" else "diffusion", fontsize=14)
-    return plot(figure, alt, colours=16)
+    return plot(figure, alt, dpi=54, colours=12)
 
 
 def one_film(ring: Ring, trained: Trained, alt: str) -> Picture:
@@ -53,7 +53,7 @@ def one_film(ring: Ring, trained: Trained, alt: str) -> Picture:
     for ax, (step, points) in zip(axes[0], trained.film.items(), strict=True):
         _prepare(ax, ring, f"after {step:,}")
         _dots(ax, points, "gan")
-    return plot(figure, alt, colours=16)
+    return plot(figure, alt, dpi=54, colours=12)
 
 
 def ways(ring: Ring, z: Tensor, made: Tensor, path: Sequence[Tensor], alt: str) -> Picture:
@@ -78,7 +78,7 @@ def ways(ring: Ring, z: Tensor, made: Tensor, path: Sequence[Tensor], alt: str) 
         _dots(ax, path[step], "diffusion")
     for row, name in zip(axes, ("GAN", "diffusion"), strict=True):
         row[0].set_ylabel(name, fontsize=14)
-    return plot(figure, alt, colours=16)
+    return plot(figure, alt, dpi=54, colours=12)
 
 
 def landscape(ring: Ring, gan: Trained, alt: str, *, cells: int = 90) -> Picture:
@@ -96,7 +96,7 @@ def landscape(ring: Ring, gan: Trained, alt: str, *, cells: int = 90) -> Picture
     bar = figure.colorbar(shades, ax=ax, ticks=[], shrink=0.8)
     bar.ax.text(0.5, 1.03, "real", transform=bar.ax.transAxes, ha="center", fontsize=12)
     bar.ax.text(0.5, -0.03, "made", transform=bar.ax.transAxes, ha="center", va="top", fontsize=12)
-    return plot(figure, alt, colours=16)
+    return plot(figure, alt, dpi=54, colours=12)
 
 
 def quality(ring: Ring, shares: Mapping[int, float], gan: float, alt: str) -> Picture:
