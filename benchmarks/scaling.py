@@ -31,7 +31,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def rate(preset: str, clip: str, batch_size: int) -> float:
+def rate(preset: str, clip: str, batch_size: int, precision: str) -> float:
     """Images a second of this process together with the others of its group."""
     from accelerate import Accelerator
 
@@ -46,9 +46,9 @@ def rate(preset: str, clip: str, batch_size: int) -> float:
 
     processes = Processes(Accelerator(cpu=True))
     chosen = presets.preset(preset)
-    config = TrainConfig.for_preset(preset, batch_size=batch_size, precision="fp32")
+    config = TrainConfig.for_preset(preset, batch_size=batch_size, precision=precision)
     table = PictureTable.from_world(0, PICTURES, chosen.generator.resolution)
-    players = build(chosen, config, clip, "cpu", "fp32")
+    players = build(chosen, config, clip, "cpu", precision)
     players.processes = processes
     feed = Feed(
         table, players.captions, config, chosen.generator.z_dim, torch.device("cpu"),
@@ -72,7 +72,7 @@ def rate(preset: str, clip: str, batch_size: int) -> float:
 def worker(out: Path, args: argparse.Namespace) -> None:
     """One process of a group: the first writes the group's rate."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    found = rate(args.preset, args.clip, args.batch_size)
+    found = rate(args.preset, args.clip, args.batch_size, args.precision)
     if os.environ.get("RANK", "0") == "0":
         out.write_text(json.dumps(found))
 
@@ -86,7 +86,7 @@ def group_rate(processes: int, threads: int, args: argparse.Namespace) -> float:
     line = [sys.executable, __file__, "--preset", args.preset, "--clip", args.clip]
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "rate.json"
-        line += ["--batch-size", str(args.batch_size), "--worker", str(out)]
+        line += ["--precision", args.precision, "--batch-size", str(args.batch_size), "--worker", str(out)]
         ranks = [{"RANK": str(k), "LOCAL_RANK": str(k)} if processes > 1 else {} for k in range(processes)]
         group = [subprocess.Popen(line, env={**os.environ, **shared, **rank}) for rank in ranks]
         try:
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--preset", default="shepherd-64")
     parser.add_argument("--clip", default="assets/models/mini-clip")
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--precision", default="bf16", choices=("bf16", "fp32"))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
@@ -120,7 +121,7 @@ def main() -> None:
     result = {
         "preset": args.preset,
         "batch_size": args.batch_size,
-        "precision": "fp32",
+        "precision": args.precision,
         "cores": args.cores,
         "processes": args.processes,
         "images_per_s_1": round(single, 2),
