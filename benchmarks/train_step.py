@@ -5,10 +5,13 @@
     python benchmarks/train_step.py --peer runs/peer
 
 Both at 64 px with the same batch and parameter counts within 5 %, each in every setting that may be its
-fastest, each in a process of its own, in turns; the best of the rounds counts. Ours is the preset as it
-trains: text, vision-aided heads, contrastive and mode-seeking loss. The peer runs without text and without
-its vision-aided loss, which need weights that cannot be had here: less work, in its favour. Both take their
-gradient penalties every 16 steps. Prints one JSON object; the figure train.ratio_to_peer is its `ratio`.
+fastest, each in a process of its own, in turns; the best of the rounds counts. Two sizes: `readme` is the
+unconditional example of the peer's README (G 9.9 M, D 21.9 M parameters) beside shepherd-64 with its coarse
+layers widened, and some doubled, to as many; `shepherd` is shepherd-64 as it is, beside the peer cut down to it, with two levels
+for its D as ours has. Ours trains as it does for the demo: text, vision-aided heads, contrastive and
+mode-seeking loss. The peer runs without text and without its vision-aided loss, which need weights that
+cannot be had here: less work, in its favour. Both take their gradient penalties every 16 steps. Prints one
+JSON object; the figure train.ratio_to_peer is the `ratio` of the size readme.
 """
 
 from __future__ import annotations
@@ -22,22 +25,40 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from workbench.models.discriminator import Discriminator
+from workbench.models.generator import Generator
+from workbench.models.presets import Preset, preset
+from workbench.training import bench
+
 ROOT = Path(__file__).resolve().parents[1]
 RESOLUTION, PENALTY_EVERY = 64, 16
 SETTINGS = ("ours:bf16", "ours:fp32", "peer:fp32", "peer:bf16")
-# The peer's networks at our sizes: found by trying, checked against the tolerance in every run.
-PEER_G = {
-    "dim_capacity": 16, "dim_max": 228, "dim_latent": 228, "self_attn_resolutions": (16, 8),
-    "self_attn_heads": 4, "self_attn_dim_head": 32, "style_network": {"dim": 128, "depth": 4},
+# The peer's networks, and the channels of ours: parameter counts are checked in every run.
+PEER = {
+    "readme": (
+        {"dim_capacity": 8, "dim_max": 512, "num_skip_layers_excite": 4,
+         "style_network": {"dim": 64, "depth": 4}},
+        {"dim_capacity": 16, "dim_max": 512, "num_skip_layers_excite": 4},
+    ),
+    "shepherd": (
+        {"dim_capacity": 16, "dim_max": 228, "dim_latent": 228, "self_attn_resolutions": (16, 8),
+         "self_attn_heads": 4, "self_attn_dim_head": 32, "style_network": {"dim": 128, "depth": 4}},
+        {"dim_capacity": 16, "dim_max": 198, "attn_resolutions": (16, 8), "attn_heads": 4,
+         "attn_dim_head": 32, "multiscale_input_resolutions": (32,)},
+    ),
 }  # fmt: skip
-PEER_D = {
-    "dim_capacity": 16, "dim_max": 198, "attn_resolutions": (16, 8), "attn_heads": 4, "attn_dim_head": 32,
-    "multiscale_input_resolutions": (32,),
-}  # fmt: skip
+OURS = {
+    "readme": (
+        {"channels": {4: 256, 8: 256, 16: 192, 32: 64, 64: 32}, "blocks": {4: 1, 8: 1, 16: 2, 32: 2, 64: 2}},
+        {"channels": {4: 640, 8: 512, 16: 256, 32: 64, 64: 32}},
+    ),
+    "shepherd": ({}, {}),  # as they are
+}
 TOLERANCE = 0.05
 
 
@@ -46,21 +67,21 @@ def count(network: torch.nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def ours(precision: str, args: argparse.Namespace) -> dict:
-    """The preset's whole step in this process, all losses on."""
-    from workbench.models.discriminator import Discriminator
-    from workbench.models.generator import Generator
-    from workbench.models.presets import preset
-    from workbench.training import bench
+def networks(size: str) -> Preset:
+    """shepherd-64, with other channels and blocks where the size asks for them."""
+    chosen, (G, D) = preset("shepherd-64"), OURS[size]
+    generator, discriminator = replace(chosen.generator, **G), replace(chosen.discriminator, **D)
+    return replace(chosen, generator=generator, discriminator=discriminator)
 
-    speed = bench.step(
-        args.preset, clip=args.clip, device="cpu", precision=precision, batch_size=args.batch_size
-    )
+
+def ours(precision: str, args: argparse.Namespace) -> dict:
+    """Our whole step in this process, all losses on."""
+    chosen = networks(args.size)
+    speed = bench.step(chosen, clip=args.clip, device="cpu", precision=precision, batch_size=args.batch_size)
     if speed.steps != PENALTY_EVERY:
-        raise RuntimeError(f"{args.preset} takes a penalty every {speed.steps} steps, not {PENALTY_EVERY}")
+        raise RuntimeError(f"a penalty comes every {speed.steps} steps, not {PENALTY_EVERY}")
     with torch.device("meta"):
-        sizes = preset(args.preset)
-        G, D = Generator(sizes.generator), Discriminator(sizes.discriminator)
+        G, D = Generator(chosen.generator), Discriminator(chosen.discriminator)
     return {"images_per_s": speed.images_per_s, "G": count(G), "D": count(D)}
 
 
@@ -69,11 +90,13 @@ def peer(precision: str, args: argparse.Namespace) -> dict:
     sys.path.append(str(args.peer))
     from gigagan_pytorch import GigaGAN
 
+    G, D = PEER[args.size]
+    common = {"image_size": RESOLUTION, "unconditional": True}
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # it makes folders where it is started
         gan = GigaGAN(
-            generator={"image_size": RESOLUTION, "unconditional": True, **PEER_G},
-            discriminator={"image_size": RESOLUTION, "unconditional": True, **PEER_D},
+            generator={**common, **G},
+            discriminator={**common, **D},
             amp=precision != "fp32",
             mixed_precision_type=precision if precision != "fp32" else "no",
             accelerate_kwargs={"cpu": True},
@@ -87,10 +110,9 @@ def peer(precision: str, args: argparse.Namespace) -> dict:
             return time.perf_counter() - begun
 
         step(True)
-        plain = statistics.median(step(False) for _ in range(4))
-        with_penalty = statistics.median(step(True) for _ in range(2))
-    seconds = (PENALTY_EVERY - 1) * plain + with_penalty
-    rate = PENALTY_EVERY * args.batch_size / seconds
+        plain = statistics.median(step(False) for _ in range(3))
+        with_penalty = min(step(True) for _ in range(2))
+    rate = PENALTY_EVERY * args.batch_size / ((PENALTY_EVERY - 1) * plain + with_penalty)
     return {"images_per_s": rate, "G": count(gan.G), "D": count(gan.D)}
 
 
@@ -105,7 +127,7 @@ def worker(setting: str, args: argparse.Namespace) -> None:
 def measure(setting: str, args: argparse.Namespace) -> dict:
     """One setting in a process of its own. RuntimeError when it fails."""
     line = [sys.executable, __file__, "--worker", setting, "--peer", str(args.peer.resolve())]
-    line += ["--preset", args.preset, "--clip", str(args.clip), "--batch-size", str(args.batch_size)]
+    line += ["--size", args.size, "--clip", str(args.clip), "--batch-size", str(args.batch_size)]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(f"{setting} ended with {done.returncode}")
@@ -118,10 +140,11 @@ def main() -> None:
     """Measure all settings in turns and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--peer", type=Path, default=ROOT / "runs" / "peer")
-    parser.add_argument("--preset", default="shepherd-64")
+    parser.add_argument("--size", default="readme", choices=tuple(PEER))
     parser.add_argument("--clip", default="assets/models/mini-clip")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--settings", nargs="+", default=SETTINGS, choices=SETTINGS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -131,7 +154,7 @@ def main() -> None:
         parser.error(f"{args.peer} holds no gigagan_pytorch: install it there with the line above (--help).")
     found: dict[str, dict] = {}
     for _ in range(args.rounds):  # in turns, so that another program's burst does not decide
-        for setting in SETTINGS:
+        for setting in args.settings:
             one = measure(setting, args)
             if setting not in found or one["images_per_s"] > found[setting]["images_per_s"]:
                 found[setting] = one
@@ -147,7 +170,7 @@ def main() -> None:
         "ratio": best["ours"]["images_per_s"] / best["peer"]["images_per_s"],
         "peak_mib": best["ours"]["peak_mib"],
         "peak_ratio": best["peer"]["peak_mib"] / best["ours"]["peak_mib"],
-        "preset": args.preset, "batch_size": args.batch_size, "resolution": RESOLUTION,
+        "size": args.size, "batch_size": args.batch_size, "resolution": RESOLUTION,
         "ours": best["ours"], "peer": best["peer"], "settings": found,
         "cores": os.cpu_count(), "torch": torch.__version__,
     }  # fmt: skip

@@ -40,8 +40,7 @@ def shepherd(resolution: int) -> Preset:
             resolution=resolution,
             channels=generator_channels,
             kernels={s: 2 if s in (8, 16) else 1 for s in sizes},
-            # "deeper" was worth most in the ablation here (assets/reports/ablation.json)
-            blocks={s: 2 if s in (8, 16, 32) else 1 for s in sizes},
+            blocks={s: 2 if s == 32 else 1 for s in sizes},
             attention={8: 1, 16: 1},
             cross_attention={8: 1, 16: 1},
             w_dim=256,

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from workbench import hardware
-from workbench.models.presets import preset
+from workbench.models.presets import Preset, preset
 from workbench.training import steps
 from workbench.training.config import TrainConfig
 from workbench.training.players import Players, build
@@ -96,7 +96,7 @@ def made_up_batch(players: Players, batch_size: int, seed: int) -> StepBatch:
 
 
 def step(
-    name: str = "shepherd-64",
+    name: str | Preset = "shepherd-64",
     *,
     clip: str | Path,
     device: str | None = None,
@@ -105,12 +105,12 @@ def step(
     profiled: bool = False,
 ) -> StepSpeed:
     """Time one full penalty interval of training steps after a warm-up; with `profiled`, profile one more
-    such interval.
+    such interval. name: a preset's, or networks of other sizes under the name of the one they are trained as.
     """
     machine = hardware.probe(device)
     precision = machine.precision if precision == "auto" else precision
-    chosen = preset(name)
-    config = TrainConfig.for_preset(name, batch_size=batch_size, precision=precision)
+    chosen = preset(name) if isinstance(name, str) else name
+    config = TrainConfig.for_preset(chosen.name, batch_size=batch_size, precision=precision)
     players = build(chosen, config, clip, machine.device, precision)
     batches = [made_up_batch(players, batch_size, seed) for seed in range(4)]
 
@@ -129,7 +129,8 @@ def step(
             seconds.append(time.perf_counter() - begun)
         rows, share = profile_steps(run, config.r1_every) if profiled else ([], None)
     return StepSpeed(
-        preset=name, device=machine.device, precision=precision, batch_size=batch_size, steps=len(seconds),
+        preset=chosen.name, device=machine.device, precision=precision,
+        batch_size=batch_size, steps=len(seconds),
         images_per_s=batch_size * len(seconds) / sum(seconds),
         step_ms_median=1000 * statistics.median(seconds),
         kernel_share=share, profile=rows,
