@@ -7,11 +7,11 @@
 Both at 64 px with the same batch and parameter counts within 5 %, each in every setting that may be its
 fastest, each in a process of its own, in turns; the best of the rounds counts. Two sizes: `readme` is the
 unconditional example of the peer's README (G 9.9 M, D 21.9 M parameters) beside shepherd-64 with its coarse
-layers widened, and some doubled, to as many; `shepherd` is shepherd-64 as it is, beside the peer cut down to it, with two levels
-for its D as ours has. Ours trains as it does for the demo: text, vision-aided heads, contrastive and
-mode-seeking loss. The peer runs without text and without its vision-aided loss, which need weights that
-cannot be had here: less work, in its favour. Both take their gradient penalties every 16 steps. Prints one
-JSON object; the figure train.ratio_to_peer is the `ratio` of the size readme.
+layers widened, and some doubled, to as many; `shepherd` is shepherd-64 as it is, beside the peer cut down to
+it, with two levels for its D as ours has. Ours trains as it does for the demo: text, vision-aided heads,
+contrastive and mode-seeking loss. The peer runs without text and without its vision-aided loss, which need
+weights that cannot be had here: less work, in its favour. Both take their gradient penalties every 16 steps.
+Prints one JSON object; the figure train.ratio_to_peer is the `ratio` of the size readme.
 """
 
 from __future__ import annotations

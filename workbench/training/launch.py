@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from workbench import hardware
 from workbench.cluster import cores_each, everywhere, heeding, last_line, machines, new_board, ray_cluster
-from workbench.errors import WorkbenchError
+from workbench.errors import ProcessLost, WorkbenchError
 from workbench.training import checkpoint, runs
 from workbench.training.config import TrainConfig
 from workbench.training.history import NAME
@@ -257,6 +257,8 @@ def run_worker(job: Job, board: Any) -> None:
                 progress=False,
                 **job.options,
             )
+    except ProcessLost:
+        raise  # it was the other worker that ended; the command starts all of them again
     except (WorkbenchError, OSError) as error:
         ray.get(board.note.remote("refused", error))
         raise

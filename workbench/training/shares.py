@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from workbench.errors import WorkbenchError
+from workbench.errors import ProcessLost, WorkbenchError
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def check_shares(batch_size: int, processes: int, accumulate: int, groups: Itera
 class Processes:
     """The processes that train one model together; a process alone meets nobody.
 
-    Every call is met by all processes in the same order. Raises WorkbenchError when one of them is gone.
+    Every call is met by all processes in the same order. Raises ProcessLost when one of them is gone.
     """
 
     def __init__(self, accelerator=None) -> None:
@@ -122,7 +122,7 @@ class Processes:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what gloo and NCCL raise alike
-            raise WorkbenchError(
+            raise ProcessLost(
                 f"Process {self.rank} of {self.world} lost another one of this run, which ended or cannot be "
                 f"reached ({str(error).splitlines()[0][:160]}). The same command goes on from the last "
                 "checkpoint."
