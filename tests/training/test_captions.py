@@ -92,3 +92,17 @@ def test_a_folder_that_cannot_be_written_costs_only_the_cache(encoder, tmp_path)
     table = CaptionTable(TEXTS, encoder, torch.device("cpu"), folder=tmp_path / "captions", say=said.append)
     assert_same(table.of(TEXTS), encoder.encoder(TEXTS))
     assert len(said) == 1 and "not kept" in said[0]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_captions_beyond_the_context_are_cut_and_said(encoder, tmp_path, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr(captions, "_MOST_BYTES", 0)
+    said, long = [], "a black dog " * 20
+    full = "dog " * 30  # just fits: nothing to say of it
+    table = CaptionTable(
+        [*TEXTS, full, long, long], encoder, torch.device("cpu"), folder=tmp_path, say=said.append
+    )
+    (sentence,) = said
+    assert "1 of 7 captions are longer than the 32 tokens" in sentence and "'a black dog a" in sentence
+    assert table.of([long, full]).eot.tolist() == [31, 31]  # the end of text takes the last place

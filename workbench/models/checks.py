@@ -67,7 +67,8 @@ def check_complete(name: str, table: Mapping[int, int], sizes: tuple[int, ...]) 
     """Raises WorkbenchError unless the table has a positive entry for every size."""
     if missing := [size for size in sizes if table.get(size, 0) < 1]:
         raise WorkbenchError(
-            f"{name} lacks a positive entry for {missing}: give one for each of {list(sizes)}."
+            f"{name} lacks a positive entry for {missing}, it is {dict(table)}: give one for each of "
+            f"{list(sizes)}."
         )
 
 

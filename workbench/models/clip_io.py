@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.images import clear_os_error
-from workbench.models.tokens import BpeTokenizer, Tokenizer, tokenizer_from_json
+from workbench.models.tokens import BpeTokenizer, Tokenizer, check_captions, tokenizer_from_json
 
 SCHEMA = 1
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
@@ -68,7 +68,8 @@ class Clip:
         return F.normalize(self.model.encode_image(self.normalise(pictures)).float(), dim=-1)
 
     def encode_text(self, captions: list[str]) -> Tensor:
-        """Captions -> L2-normalised embeddings [N, embed_dim]."""
+        """N > 0 captions -> L2-normalised embeddings [N, embed_dim]. Raises WorkbenchError as TextEncoder."""
+        check_captions(captions)
         tokens = self.tokenizer(captions).to(self.device)
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 

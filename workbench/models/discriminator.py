@@ -328,6 +328,11 @@ class Discriminator(nn.Module):
     def _check(self, x_pyramid: list[Tensor], captions: list[Tensor] | None, reconstruct: int) -> None:
         """Raises WorkbenchError for pictures, captions or rows that this D was not built for."""
         sizes, n = [x.shape[-1] for x in x_pyramid], len(x_pyramid[0]) if x_pyramid else 0
+        if oblong := [list(x.shape[-2:]) for x in x_pyramid if x.shape[-2] != x.shape[-1]]:
+            raise WorkbenchError(
+                f"D was given a picture of {oblong[0][0]} x {oblong[0][1]} px: expected squares of "
+                f"{list(self.config.entries)} px. Cut the pictures square first."
+            )
         if sizes != list(self.config.entries) or any(len(x) != n for x in x_pyramid):
             raise WorkbenchError(
                 f"D was given {[len(x) for x in x_pyramid]} pictures of {sizes} px: expected as many of "
@@ -342,6 +347,11 @@ class Discriminator(nn.Module):
             raise WorkbenchError(
                 "D was given captions, but its text_dim is None, so it expects none: pass t_D=None, or build "
                 "it with a text_dim."
+            )
+        if wrong := [len(t) for t in captions or () if len(t) != n]:
+            raise WorkbenchError(
+                f"D was given {wrong[0]} captions for {n} pictures: expected one for each. Repeat a caption "
+                "that belongs to several pictures (repeat_interleave)."
             )
         if reconstruct and self.decoder is None:
             raise WorkbenchError(

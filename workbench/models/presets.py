@@ -28,8 +28,14 @@ def shepherd(resolution: int) -> Preset:
     """The demo model, sized for two CPU cores.
 
     Differs from the paper to save arithmetic: D judges two of the pyramid's levels at three outputs instead
-    of all at all, attention stops at 16 px, T has two layers.
+    of all at all, attention stops at 16 px, T has two layers. Raises WorkbenchError unless the resolution is
+    32, 64 or 128.
     """
+    if resolution not in (32, 64, 128):
+        raise WorkbenchError(
+            f"resolution is {resolution!r}: expected 32, 64 or 128 for a shepherd preset. Write a "
+            "GeneratorConfig and a DiscriminatorConfig for other sizes."
+        )
     channels = {4: 256, 8: 256, 16: 128, 32: 64, 64: 32}
     # the finest map keeps 32 channels whatever the resolution
     sizes = [4 << i for i in range(resolution.bit_length() - 2)]

@@ -32,7 +32,7 @@ from workbench.models.clip_io import (
     write_json,
     write_tensors,
 )
-from workbench.models.tokens import Tokenizer, tokenizer_from_json
+from workbench.models.tokens import Tokenizer, check_captions, tokenizer_from_json
 
 __all__ = ["Clip", "TextEncoder", "TextFeatures", "TwoEncoders", "build_clip", "load_clip", "save_clip"]
 
@@ -217,9 +217,12 @@ class TextEncoder(nn.Module):
         return TextFeatures(eps_txt, tokens.argmax(dim=-1), F.normalize(x, dim=-1))
 
     def forward(self, captions: list[str]) -> TextFeatures:
-        """Captions (empty ones too) -> TextFeatures on the encoder's device, always in float32."""
-        if isinstance(captions, str):
-            raise WorkbenchError(f"The captions are one text ({captions[:40]!r}): expected a list of texts.")
+        """N > 0 captions (empty ones too) -> TextFeatures on the encoder's device, always in float32.
+
+        Words beyond the context are left out; `truncated_words` names them. Raises WorkbenchError for one
+        text instead of a list, a list without any, or one of other things.
+        """
+        check_captions(captions)
         tokens = self.tokenizer(captions).to(self.device)
         with torch.autocast(
             self.device.type, enabled=False
@@ -259,6 +262,10 @@ class TwoEncoders:
     def __call__(self, captions: list[str]) -> TextFeatures:
         read = self.reader(captions)
         return TextFeatures(read.eps_txt, read.eot, self.seer(captions).embedding)
+
+    def truncated_words(self, caption: str) -> list[str]:
+        """Words lost to the networks because the caption is longer than the reader's context."""
+        return self.reader.truncated_words(caption)
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the features: both encoders."""

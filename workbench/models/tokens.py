@@ -34,6 +34,24 @@ _WORD = regex.compile(r"[\p{L}\p{M}]+|\p{N}+|[^\s\p{L}\p{M}\p{N}]+")
 _SPECIAL = re.compile(r"<(start|end)_of_text>", re.IGNORECASE)
 
 
+def check_captions(captions: object) -> None:
+    """Raises WorkbenchError unless `captions` is a list of at least one text; a text may be empty."""
+    if isinstance(captions, str):
+        raise WorkbenchError(
+            f"The captions are one text ({captions[:40]!r}): expected a list of texts. Write [caption]."
+        )
+    if not len(captions):
+        raise WorkbenchError(
+            "The list of captions is empty: expected at least one text. Pass [''] for one without words."
+        )
+    for place, caption in enumerate(captions):
+        if not isinstance(caption, str):
+            raise WorkbenchError(
+                f"Caption {place} is {str(caption)[:40]!r}, a {type(caption).__name__}: expected a text. "
+                "Pass str(caption), or '' where there is none."
+            )
+
+
 @lru_cache(maxsize=1)
 def _open_clip_bpe() -> SimpleTokenizer:
     return SimpleTokenizer()

@@ -19,6 +19,7 @@ from workbench.models.text import TextEncoder, TextFeatures, TwoEncoders
 
 Encoder = TextEncoder | TwoEncoders
 _ENCODE, _PART = 256, 2048  # captions encoded at once, and in one file
+_LOOKED = 10_000  # captions of a set on disk that are checked for length: a millisecond each
 _MOST_BYTES = 2 << 30  # of features held in memory; beyond it they are read from disk, a batch at a time
 
 
@@ -121,6 +122,24 @@ class CaptionTable:
         if len(distinct) * encoder.context_length * encoder.text_dim * 2 <= _MOST_BYTES:
             self.features = (self.store.read(distinct) if self.store else _encoded(encoder, distinct)).to(
                 device
+            )
+        self._say_what_is_cut(distinct, say)
+
+    def _say_what_is_cut(self, distinct: list[str], say: Callable[[str], None]) -> None:
+        """One sentence if captions are longer than the encoder's context; of a set too large for memory, the
+        first ones are looked at.
+        """
+        looked, room = distinct, self.encoder.context_length
+        if self.features is None:
+            looked = may = distinct[:_LOOKED]
+        else:  # a word in several tokens that does not fit leaves free places before the last
+            ends = self.features.eot.tolist()
+            may = [text for text, end in zip(distinct, ends, strict=True) if end > room // 2]
+        if cut := [text for text in may if self.encoder.truncated_words(text)]:
+            say(
+                f"{len(cut)} of {len(looked)} captions are longer than the {room} tokens that the text "
+                f"encoder reads, and are cut there (the first: {cut[0][:60]!r}). Say what matters first, or "
+                "shorten them."
             )
 
     def of(self, captions: list[str]) -> TextFeatures:
