@@ -52,11 +52,16 @@ def l2_attention(q: Tensor, v: Tensor, scale: float, k: Tensor | None = None) ->
     return l2_logits(q, scale, k).softmax(dim=-1) @ v
 
 
-def dot_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def dot_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, prior: Tensor | None = None
+) -> Tensor:
     """softmax(q k^T / sqrt(d)) v. q [N, h, L, d], k and v [N, h, M, d], mask bool [N, 1, 1, M] or [L, M],
-    True = seen.
+    True = seen. prior >= 0, shaped like mask: weights of the keys before the softmax is normalised.
     """
     logits = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
+    if prior is not None:
+        logits = logits + prior.clamp_min(torch.finfo(torch.float32).tiny).log().to(logits.dtype)
+        mask = prior > 0 if mask is None else mask & (prior > 0)
     if mask is not None:
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
     return logits.softmax(dim=-1) @ v
@@ -157,7 +162,8 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Each pixel asks the words: queries from the features, keys and values from t_local (Sec. 3.2).
 
-    x [N, C, S, S], t_local [N, T, text_dim], mask bool [N, T] (True = a real token) -> [N, C, S, S].
+    x [N, C, S, S], t_local [N, T, text_dim], mask bool [N, T] (True = a real token), prior [N, T] (how loud
+    each token is; None: all alike) -> [N, C, S, S].
     Scaled dot product: its Lipschitz constant does not matter here, the text is fixed while x changes.
     """
 
@@ -171,11 +177,15 @@ class CrossAttention(nn.Module):
         self.value = EqualLinear(text_dim, channels, bias=None)
         self.out = EqualLinear(channels, channels)
 
-    def forward(self, x: Tensor, t_local: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t_local: Tensor, mask: Tensor | None = None, prior: Tensor | None = None
+    ) -> Tensor:
         tokens, words = tokens_of(x), t_local.to(x.dtype)
         q = split_heads(self.query(self.norm(tokens)), self.heads)
         k, v = split_heads(self.key(words), self.heads), split_heads(self.value(words), self.heads)
-        attended = merge_heads(dot_attention(q, k, v, None if mask is None else mask[:, None, None]))
+        seen = None if mask is None else mask[:, None, None]
+        loud = None if prior is None else prior[:, None, None]
+        attended = merge_heads(dot_attention(q, k, v, seen, loud))
         return picture_of(torch.add(tokens, self.out(attended), alpha=self.gain), x)
 
 

@@ -7,6 +7,7 @@ first: x_0 [N, 3, resolution, resolution] is the picture, in [-1, 1] without any
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -154,7 +155,7 @@ class SynthesisBlock(nn.Module):
         for i, attention in enumerate(self.attention):
             x = attention(x, ws[:, 2 + i])
         for cross in self.cross:
-            x = cross(x, text.t_local, text.mask)
+            x = cross(x, text.t_local, text.mask, text.prior)
         return x
 
 
@@ -227,11 +228,12 @@ class Generator(nn.Module):
             )
         return self.mapping_network(z, t_global)
 
-    def synthesis(self, ws: Tensor, text: Text | None = None) -> list[Tensor]:
+    def synthesis(self, ws: Tensor, text: Text | Sequence[Text] | None = None) -> list[Tensor]:
         """ws [N, num_ws, w_dim] (or w [N, w_dim], used everywhere) -> x_pyramid, largest first, float32.
 
-        Each level is the running sum of RGB, not its increment. Raises WorkbenchError where cross-attention
-        has no text to look at.
+        text: one for all sizes, or a sequence with one for each of `config.sizes`, coarse to fine (prompt
+        mixing). Each level is the running sum of RGB, not its increment. Raises WorkbenchError where
+        cross-attention has no text to look at.
         """
         if text is None and any(self.config.cross_attention.values()):
             raise WorkbenchError(
@@ -245,11 +247,12 @@ class Generator(nn.Module):
             .to(self.compute_dtype)
             .contiguous(memory_format=torch.channels_last)
         )
+        texts = list(text) if isinstance(text, Sequence) else [text] * len(self.blocks)
         rgb, pyramid, coarse, index = None, [], {}, 0
         for level, (size, stack) in enumerate(self.blocks.items()):
             for block in stack:
                 own = ws[:, index : index + block.num_ws]
-                x = checkpointing.run(block, x, own, text, again=self.checkpointing)
+                x = checkpointing.run(block, x, own, texts[level], again=self.checkpointing)
                 index += block.num_ws
             for low, high in self.config.excitation.items():
                 if str(high) == size:

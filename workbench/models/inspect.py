@@ -34,10 +34,13 @@ PIECES = {"self-attention": SelfAttention, "cross-attention": CrossAttention}
 
 @dataclass(frozen=True)
 class Word:
-    """A word that the encoder reads. rows: its places in t_local (several where it is spelled in pieces)."""
+    """A word that the encoder reads. rows: its places in t_local (several where it is spelled in pieces);
+    number: its place among all words of the prompt, unread ones counted.
+    """
 
     text: str
     rows: tuple[int, ...]
+    number: int = field(default=0, compare=False)
 
 
 def words_of(prompt: str, encoder: TextEncoder) -> list[Word]:
@@ -47,12 +50,12 @@ def words_of(prompt: str, encoder: TextEncoder) -> list[Word]:
     """
     tokenizer, found, row = encoder.tokenizer, [], 1
     eot = int(tokenizer([prompt]).argmax(dim=-1))
-    for text in split_words(prompt):
+    for number, text in enumerate(split_words(prompt)):
         pieces = _pieces(text, tokenizer)
         if row + pieces > eot:
             break
         if pieces:
-            found.append(Word(text, tuple(range(row, row + pieces))))
+            found.append(Word(text, tuple(range(row, row + pieces)), number))
         row += pieces
     return found
 
@@ -82,13 +85,22 @@ class Look:
     selection: dict[str, Tensor] = field(default_factory=dict)
 
 
-def cross_weights(layer: CrossAttention, x: Tensor, t_local: Tensor, mask: Tensor | None = None) -> Tensor:
+def cross_weights(
+    layer: CrossAttention,
+    x: Tensor,
+    t_local: Tensor,
+    mask: Tensor | None = None,
+    prior: Tensor | None = None,
+) -> Tensor:
     """softmax(q k^T / sqrt(d)) of one layer for its own inputs: [N, h, S*S, L]; masked rows get 0."""
     q = split_heads(layer.query(layer.norm(tokens_of(x))), layer.heads)
     k = split_heads(layer.key(t_local.to(x.dtype)), layer.heads)
     logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
-    if mask is not None:
-        logits = logits.masked_fill(~mask[:, None, None], torch.finfo(logits.dtype).min)
+    weights = None if mask is None else mask.to(logits.dtype)
+    if prior is not None:
+        weights = prior if weights is None else weights * prior
+    if weights is not None:
+        logits = logits + weights.log()[:, None, None].clamp_min(torch.finfo(logits.dtype).min)
     return logits.softmax(-1)
 
 

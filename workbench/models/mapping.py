@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,22 +19,49 @@ from workbench.models.ops import EqualLinear
 class Text:
     """A conditioned caption. t_local [N, T-1, d] all tokens but the end of text; t_global [N, d] the
     end-of-text row; mask [N, T-1] True where t_local holds a token of the caption (padding is not attended
-    to).
+    to); prior [N, T-1] >= 0: how loud each row is, its share of cross-attention before the softmax is
+    normalised (None: all alike, as in training; 0 is not heard). Mixed captions live on it.
     """
 
     t_local: Tensor
     t_global: Tensor
     mask: Tensor
+    prior: Tensor | None = None
 
     def repeat_interleave(self, times: int) -> Text:
         """Each caption `times` in a row."""
-        return Text(
-            *(part.repeat_interleave(times, dim=0) for part in (self.t_local, self.t_global, self.mask))
-        )
+        return self._each(lambda part: part.repeat_interleave(times, dim=0))
 
-    def index_select(self, rows: Tensor) -> Text:
+    def index_select(self, rows: Tensor | slice) -> Text:
         """The captions of `rows`."""
-        return Text(self.t_local[rows], self.t_global[rows], self.mask[rows])
+        return self._each(lambda part: part[rows])
+
+    @staticmethod
+    def cat(texts: Sequence[Text]) -> Text:
+        """All captions one after the other; shorter ones are padded with rows that nobody hears."""
+        length = max(text.mask.shape[1] for text in texts)
+        padded = [text.padded(length) for text in texts]
+        priors = [text.prior for text in padded]
+        prior = None
+        if any(p is not None for p in priors):
+            given = [torch.ones_like(t.t_local[..., 0]) if t.prior is None else t.prior for t in padded]
+            prior = torch.cat(given)
+        return Text(*(torch.cat([getattr(t, name) for t in padded]) for name in _PARTS), prior)
+
+    def padded(self, length: int) -> Text:
+        """With `length` rows of t_local, those behind the caption's own masked."""
+        more = length - self.mask.shape[1]
+        if not more:
+            return self
+        prior = None if self.prior is None else F.pad(self.prior, (0, more), value=1.0)
+        return Text(F.pad(self.t_local, (0, 0, 0, more)), self.t_global, F.pad(self.mask, (0, more)), prior)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Text:
+        prior = None if self.prior is None else change(self.prior)
+        return Text(*(change(getattr(self, name)) for name in _PARTS), prior)
+
+
+_PARTS = ("t_local", "t_global", "mask")
 
 
 class TextTransformer(nn.Module):

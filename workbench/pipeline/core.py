@@ -209,8 +209,7 @@ class Pipeline:
         rows = [self.text(text) for text in texts]
         text = rows[0]
         if len(rows) > 1 and text is not None:
-            parts = ("t_local", "t_global", "mask")
-            text = Text(*(torch.cat([getattr(row, part) for row in rows]) for part in parts))
+            text = Text.cat(rows)
         w = self.G.mapping(z.to(self.device), None if text is None else text.t_global)
         if truncation != 1.0:
             mean = torch.cat([self.w_mean(prompt) for prompt in texts])
