@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from workbench import hardware
 from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 from workbench.models.discriminator import DiscriminatorConfig
@@ -101,20 +102,35 @@ def run_tiny(
     )
 
 
+def forkserver() -> mp.context.BaseContext:
+    """Where tests start processes: what they import is loaded once for all of them, a start takes moments."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "accelerate",
+            "workbench.training.trainer",
+            "workbench.training.sharding",
+            "workbench.datasets.world.folder",
+        ]
+    )
+    return context
+
+
 def start_process(inputs: tuple[Path, Path], out: Path, said: Path | None = None) -> mp.process.BaseProcess:
     """`run_tiny` in a process of its own, one thread; what it prints goes into the file `said`."""
-    context = mp.get_context("forkserver")
-    # Loaded once for all of them: a start then takes moments.
-    context.set_forkserver_preload(
-        ["accelerate", "workbench.training.trainer", "workbench.datasets.world.folder"]
-    )
-    process = context.Process(target=_run_alone, args=(inputs, out, said))
+    process = forkserver().Process(target=_run_alone, args=(inputs, out, said))
     process.start()
     return process
 
 
-def _run_alone(inputs: tuple[Path, Path], out: Path, said: Path | None) -> None:
+def _settle() -> None:
+    """In a process of its own: one thread, and nobody measures how fast this machine is."""
     torch.set_num_threads(1)
+    hardware.time_convolution = lambda *args: 1.0
+
+
+def _run_alone(inputs: tuple[Path, Path], out: Path, said: Path | None) -> None:
+    _settle()
     with open(said or os.devnull, "w", buffering=1) as words, redirect_stdout(words), redirect_stderr(words):
         run_tiny(inputs, out, progress=True)
 
@@ -127,7 +143,7 @@ def start_pair(
     late: seconds that the second one loses before it looks for a checkpoint. options: as of `run_tiny`. Each
     writes its weights to rank*.json beside the run, or the error that ended it to rank*.txt.
     """
-    context = mp.get_context("forkserver")
+    context = forkserver()
     options["images"] = images
     pair = [
         context.Process(target=_run_rank, args=(inputs, out, rank, port, late, options)) for rank in range(2)
@@ -140,7 +156,7 @@ def start_pair(
 def _run_rank(inputs: tuple[Path, Path], out: Path, rank: int, port: int, late: float, options: dict) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    torch.set_num_threads(1)
+    _settle()
     players = []
     built = setup.players.build
 

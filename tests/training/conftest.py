@@ -1,6 +1,7 @@
 """One tiny data set, CLIP and reference run for all training tests."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def whole_run(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
     result = tiny_run.run_tiny(inputs, out)
     assert (result.reason, result.cur_nimg) == ("done", 192)
     return out
+
+
+@pytest.fixture(scope="module")
+def few_prompts() -> Iterator[None]:
+    """Evaluations measure diversity on 4 prompts of 2 z each: 8 renders in place of 384."""
+    from workbench.evaluation.faithfulness import evaluate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(evaluate.__kwdefaults__, "diversity_prompts", 4)
+        patch.setitem(evaluate.__kwdefaults__, "diversity_samples", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def test_the_first_row_has_none_of_it_and_the_last_row_all():
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory, inputs):
+def chain(tmp_path_factory, inputs, few_prompts):
     """Two rows of 32 images each; the second is asked for later."""
     data, clip = inputs
     out = tmp_path_factory.mktemp("ablation")

@@ -1,7 +1,6 @@
 """Shards: the plan of a preset by hand, and two real processes whose sharded networks learn as whole ones."""
 
 import json
-import multiprocessing as mp
 import socket
 from types import SimpleNamespace
 
@@ -63,7 +62,7 @@ def test_two_processes_hold_half_each_and_get_the_gradients_of_whole_networks(tm
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = mp.get_context("spawn")
+    context = tiny_run.forkserver()
     pair = [
         context.Process(target=sharded_pair.one_of_two, args=(rank, port, str(tmp_path / "found")))
         for rank in range(2)

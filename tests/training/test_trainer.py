@@ -170,6 +170,7 @@ def test_extend_goes_on_with_a_larger_budget(inputs, tmp_path):
         tiny_run.run_tiny(inputs, tmp_path / "run", images=96, seed=1, resume="extend")
 
 
+@pytest.mark.usefixtures("few_prompts")
 def test_evaluations_are_written_and_the_best_checkpoint_is_kept(inputs, tmp_path, monkeypatch):
     from workbench.evaluation.features import Judge, JudgeConfig
 

@@ -73,6 +73,7 @@ def test_bad_plans_are_refused_by_name(tmp_path, content, said):
         read_plan(tmp_path / "nowhere.json")
 
 
+@pytest.mark.usefixtures("few_prompts")
 def test_trials_are_trained_once_measured_and_told(tmp_path, inputs):
     data, clip = inputs
     first = {"name": "base", "change": "the base", **SMALL}
