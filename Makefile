@@ -95,7 +95,7 @@ test: $(DEV_READY)
 	  --nbval-kernel-startup-timeout=240 tests $(wildcard notebooks)
 
 test-long: $(DEV_READY)
-	@$(PY) -m pytest -m long tests
+	@$(PY) -m pytest -m long -n 0 tests
 
 # Everything that ships, from nothing, under runs/demo: hours on two cores. Each step that is done is not done again,
 # and each that was interrupted goes on where it was.

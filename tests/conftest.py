@@ -7,6 +7,7 @@ import random
 import resource
 import signal
 import socket
+from pathlib import Path
 
 # Before any library reads them; the processes that tests start inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests compare bits
@@ -19,18 +20,32 @@ import numpy as np
 import pytest
 import torch
 
+from workbench import hardware
 from workbench.doctor import find_chromium
 
 # A shell starts background jobs deaf to Ctrl-C, and the processes that tests interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Half a minute and more each.
+LONGEST = ("test_processes.py", "test_trainer.py", "test_kills.py", "test_shares.py", "test_clip.py")
 NO_CHROMIUM = "no chromium here; to run it: sudo apt-get install chromium"
 NO_CUDA = "no CUDA GPU here"
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A worker for each core, eight at most. A single file is run here: others would start for nothing."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # as xdist itself reads it
+    single = len(config.args) == 1 and Path(config.args[0].partition("::")[0]).is_file()
+    return 0 if single else min(8, hardware.usable_cores())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, each with the line that would let it run."""
+    """Put the longest files first, so that all workers end together, and skip what this machine cannot run,
+    each with the line that would let it run.
+    """
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     without = {}
     if find_chromium() is None:
         without["browser"] = NO_CHROMIUM
