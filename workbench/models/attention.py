@@ -128,6 +128,10 @@ class SelfAttention(nn.Module):
     x [N, C, S, S], w [N, w_dim] or None (D has none) -> [N, C, S, S]. q = k (tied). The scale starts at 1 /
     sqrt(8 d): for unit-normal q the variance of |q_i - q_j|^2 is 8 d, so the logits start with unit
     deviation, as the paper asks; 1 / sqrt(d) would put nearly all mass on the token itself.
+
+    The paper argues the distance for D, whose slope it bounds, and speaks of attention in general: G has the
+    same form, since its gradient is that slope. Values are projected freely, as in ViTGAN; the bound's proof
+    (Kim et al. 2021) ties them to the queries too, at the price of what they can say.
     """
 
     def __init__(

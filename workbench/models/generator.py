@@ -162,6 +162,9 @@ class SynthesisBlock(nn.Module):
 class Generator(nn.Module):
     """G(z, c): T, M and the synthesis network from a learned 4 x 4 constant (Sec. 3.1-3.3).
 
+    No noise is added inside, as StyleGAN2 does (the paper leaves it open): a picture is a function of z and
+    prompt alone, and what differs between two pictures of one w would be out of reach of any edit.
+
     Run-time, not saved: `compute_dtype` is the dtype of the features, parameters and RGB sums stay float32;
     with `checkpointing` the blocks' features are computed again in backward instead of kept.
     """
