@@ -1,0 +1,291 @@
+"""Directions that the world's own factors teach: linear models of w and of the words.
+
+The prompt reaches a picture on two ways, by w = M(z, t_global) and by the words that cross-attention reads,
+and each holds against the other (measured: with w of another coat and the old words not one dog in a hundred
+changes colour). So a direction moves both. In w: the subspace in which the classes of a factor differ, made
+orthogonal to those of the other factors; in the words: the same for the rows that name the factor, which a
+second linear model finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.datasets.world import Factors, draw_factors
+from workbench.datasets.world.captions import (
+    COAT_WORDS,
+    LIGHT_TAGS,
+    LIGHT_WORDS,
+    POSE_WORDS,
+    SCENE_TAGS,
+    SCENE_WORDS,
+    full_caption,
+)
+from workbench.evaluation.features import FACTOR_CLASSES, RANGES, Judge, class_ids
+from workbench.latents.directions import Direction, Move
+from workbench.latents.points import Points, draw, from_z, texts_of
+from workbench.models.inspect import words_of
+from workbench.models.mapping import Text
+from workbench.noise import draw_z
+from workbench.pipeline import Pipeline
+
+FIT_SEED = 8_000_003  # captions and seeds that directions are fitted on; measured on others
+FIRST_SEED = 80_000_000_000
+RIDGE = 1e-2
+TURNS = ("azimuth_sin", "azimuth_cos", "x", "y", "size", "head_yaw_deg")
+PHRASES = {
+    "coat": COAT_WORDS,
+    "pose": POSE_WORDS,
+    "scene": {k: (*SCENE_WORDS[k], *SCENE_TAGS[k]) for k in SCENE_WORDS},
+    "light": {k: (*LIGHT_WORDS[k], *LIGHT_TAGS[k]) for k in LIGHT_WORDS},
+}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """n captions of the world with one seed each, as G sees them. ids: factor -> class [n]."""
+
+    factors: list[Factors]
+    captions: list[str]
+    ids: dict[str, Tensor]
+    text: Text
+    at: Points
+
+    @property
+    def w(self) -> Tensor:
+        """[n, w_dim]."""
+        return self.at.ws[:, 0]
+
+
+def draw_sample(pipeline: Pipeline, n: int, *, seed: int = FIT_SEED) -> Sample:
+    """n captions that name all four factors, and a seed each."""
+    factors = [draw_factors(seed, i) for i in range(n)]
+    captions = [full_caption(f, seed, i) for i, f in enumerate(factors)]
+    text = texts_of(pipeline, captions)
+    first = FIRST_SEED + seed
+    z = draw_z(range(first, first + n), pipeline.G.config.z_dim)
+    return Sample(factors, captions, class_ids(factors), text, from_z(pipeline, z, text))
+
+
+# --- subspaces of factors -----------------------------------------------------------------------------------
+
+
+def class_means(x: Tensor, ids: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Factor -> mean of x [n, d] for each class with the other factors averaged out, [classes, d].
+
+    Least squares on the one-hot classes of all factors at once, so that a factor which happens to go with
+    another in the sample does not lend it its colour; plus the overall mean.
+    """
+    mean = x.mean(0)
+    blocks, sizes = [], []
+    for name, classes in FACTOR_CLASSES.items():
+        hot = F.one_hot(ids[name], len(classes)).to(x)
+        blocks.append(hot - hot.mean(0))
+        sizes.append(len(classes))
+    design = torch.cat(blocks, dim=1)
+    gram = design.t() @ design + RIDGE * torch.eye(design.shape[1]).to(x)
+    effects = torch.linalg.solve(gram, design.t() @ (x - mean)).split(sizes)
+    return {
+        name: mean + effect - effect.mean(0) for name, effect in zip(FACTOR_CLASSES, effects, strict=True)
+    }
+
+
+def subspaces(means: dict[str, Tensor], *, orthogonal: bool = True) -> dict[str, Tensor]:
+    """Factor -> orthonormal basis [classes - 1, d] of the span in which its class means differ.
+
+    orthogonal: each without the part that lies in the others' spans, so that moving in one leaves the linear
+    reading of the others exactly as it was.
+    """
+    spans = {name: _basis(m - m.mean(0), len(m) - 1) for name, m in means.items()}
+    if not orthogonal:
+        return spans
+    found = {}
+    for name, own in spans.items():
+        others = torch.cat([span for other, span in spans.items() if other != name])
+        others = _basis(others, len(others))
+        found[name] = _basis(own - own @ others.t() @ others, len(own))
+    return found
+
+
+def _basis(rows: Tensor, rank: int) -> Tensor:
+    """Orthonormal rows of the span of [m, d], the strongest `rank`."""
+    _, values, right = torch.linalg.svd(rows, full_matrices=False)
+    keep = min(rank, int((values > values[0] * 1e-5).sum()))
+    return right[:keep]
+
+
+def accuracy(x: Tensor, ids: Tensor, means: Tensor, basis: Tensor) -> float:
+    """Share of x [n, d] whose nearest class mean within the subspace is its own class: on held-out x."""
+    apart = torch.cdist(x @ basis.t(), means @ basis.t())
+    return (apart.argmin(1) == ids).double().mean().item()
+
+
+# --- rows that name a factor --------------------------------------------------------------------------------
+
+
+def rows_naming(pipeline: Pipeline, caption: str, factor: str, value: str) -> tuple[int, ...]:
+    """Rows of t_local in which a caption says that `factor` is `value`: the longest phrase of it that stands
+    there; () where it says it in other words.
+    """
+    words = words_of(caption, pipeline.text_encoder)
+    spelled = [word.text.lower() for word in words]
+    for phrase in sorted(PHRASES[factor][value], key=len, reverse=True):
+        wanted = [word.text.lower() for word in words_of(phrase, pipeline.text_encoder)]
+        for start in range(len(spelled) - len(wanted) + 1):
+            if spelled[start : start + len(wanted)] == wanted:
+                return tuple(row for word in words[start : start + len(wanted)] for row in word.rows)
+    return ()
+
+
+def _rows(pipeline: Pipeline, sample: Sample, factor: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows that name the factor [m, d], their classes [m], all other rows of captions [q, d])."""
+    naming = torch.zeros_like(sample.text.mask)
+    values = FACTOR_CLASSES[factor]
+    for k, caption in enumerate(sample.captions):
+        own = rows_naming(pipeline, caption, factor, values[int(sample.ids[factor][k])])
+        naming[k, list(own)] = True
+    classes = sample.ids[factor][:, None].expand_as(naming)
+    others = sample.text.mask & ~naming
+    return sample.text.t_local[naming], classes[naming], sample.text.t_local[others]
+
+
+def _gate(own: Tensor, others: Tensor, *, steps: int = 200) -> Tensor:
+    """Logistic regression by L-BFGS: rows that name the factor against all others; [d + 1], bias last."""
+    x = torch.cat([own, others])
+    y = torch.cat([torch.ones(len(own)), torch.zeros(len(others))])
+    weight = torch.zeros(x.shape[1] + 1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = F.binary_cross_entropy_with_logits(x @ weight[:-1] + weight[-1], y)
+        value = value + 1e-4 * weight[:-1].square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(loss)
+    return weight.detach()
+
+
+def _means_of_rows(rows: Tensor, classes: Tensor, count: int) -> Tensor:
+    return torch.stack([rows[classes == k].mean(0) for k in range(count)])
+
+
+# --- the directions -----------------------------------------------------------------------------------------
+
+
+def fit_factors(pipeline: Pipeline, fit: Sample, held_out: Sample) -> list[Direction]:
+    """One direction for each class of each factor ("coat: white"), with its held-out accuracy.
+
+    Strength 1 puts the point where pictures of that class are, in the factor's own subspace; what else w and
+    the words hold stays.
+    """
+    means = class_means(fit.w, fit.ids)
+    bases = subspaces(means)
+    everywhere = tuple(range(pipeline.G.num_ws))
+    found = []
+    for factor, values in FACTOR_CLASSES.items():
+        own, classes, others = _rows(pipeline, fit, factor)
+        row_means = _means_of_rows(own, classes, len(values))
+        row_basis = _basis(row_means - row_means.mean(0), len(values) - 1)
+        gate = _gate(own, others)
+        held_rows, held_classes, _ = _rows(pipeline, held_out, factor)
+        facts = {
+            "accuracy_w": accuracy(held_out.w, held_out.ids[factor], means[factor], bases[factor]),
+            "accuracy_words": accuracy(held_rows, held_classes, row_means, row_basis),
+            "n": len(fit.captions),
+            "held_out": len(held_out.captions),
+        }
+        w_places = means[factor] @ bases[factor].t() @ bases[factor]
+        t_places = row_means @ row_basis.t() @ row_basis
+        for k, value in enumerate(values):
+            found.append(
+                Direction(
+                    name=f"{factor}: {value}",
+                    source="supervised",
+                    layers=everywhere,
+                    w=Move(vector=w_places[k], basis=bases[factor]),
+                    t=Move(vector=t_places[k], basis=row_basis, gate=gate),
+                    strengths=(-0.5, 1.5),
+                    target=factor,
+                    value=value,
+                    facts=facts,
+                )
+            )
+    return found
+
+
+def fit_turns(
+    pipeline: Pipeline, judge: Judge, fit: Sample, held_out: Sample, names: Sequence[str] = TURNS
+) -> list[Direction]:
+    """Directions for what no word names: where the dog looks and stands, its size, its head.
+
+    Ridge regression of what the judge reads in the pictures on w without its factors' subspaces; one unit
+    moves the reading by a standard deviation. Each says how much of the reading it explains on held-out
+    samples (r2).
+    """
+    readings = _readings(judge, draw(pipeline, fit.at))
+    checks = _readings(judge, draw(pipeline, held_out.at))
+    blind = torch.cat(list(subspaces(class_means(fit.w, fit.ids), orthogonal=False).values()))
+    blind = _basis(blind, len(blind))
+
+    def seen(w: Tensor) -> Tensor:
+        centred = w - fit.w.mean(0)
+        return (centred - centred @ blind.t() @ blind).double()
+
+    x, x_held = seen(fit.w), seen(held_out.w)
+    gram = x.t() @ x / len(x)
+    gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+    found = []
+    for name in names:
+        y = readings[name] - readings[name].mean()
+        deviation = y.std()
+        slope = torch.linalg.solve(gram, x.t() @ (y / deviation) / len(x))
+        error = (checks[name] - readings[name].mean()) / deviation - x_held @ slope
+        r2 = 1 - (error.square().mean() / (checks[name] / deviation).var()).item()
+        # the shortest step that moves the fitted reading by one deviation, in the metric of w itself
+        step = gram @ slope
+        found.append(
+            Direction(
+                name=f"turn: {name.removesuffix('_deg')}",
+                source="supervised",
+                layers=tuple(range(pipeline.G.num_ws)),
+                w=Move(vector=(step / (step @ slope)).float()),
+                strengths=(-3.0, 3.0),
+                suggested=2.0,
+                facts={"r2": r2, "deviation": deviation.item(), "n": len(fit.captions)},
+            )
+        )
+    return found
+
+
+def _readings(judge: Judge, pictures: Tensor) -> dict[str, Tensor]:
+    """Name -> what the judge regresses of each picture [N], the azimuth as sine and cosine."""
+    found = judge.measure(pictures).regression
+    azimuth = found["azimuth_deg"].double().deg2rad()
+    return {
+        "azimuth_sin": azimuth.sin(),
+        "azimuth_cos": azimuth.cos(),
+        **{name: found[name].double() for name in RANGES},
+    }
+
+
+def in_w_alone(direction: Direction) -> Direction:
+    """The same direction in w alone: what is lost without the words (for lessons)."""
+    return Direction(
+        name=f"{direction.name} (w alone)",
+        source=direction.source,
+        layers=direction.layers,
+        w=direction.w,
+        strengths=direction.strengths,
+        suggested=direction.suggested,
+        target=direction.target,
+        value=direction.value,
+    )
