@@ -158,6 +158,39 @@ def test_a_chain_is_read_shown_and_tabled(tmp_path):
         theory.read_ablation(tmp_path / "ablation.json")
 
 
+def test_training_without_a_piece_is_the_row_before_it():
+    rows = [
+        {"name": name, "frechet_ratio": k + 1.0, "all": k / 10, "paper": {"fid": 30.0 - k} if k < 3 else None}
+        for k, name in enumerate(("plain", "real", "both", "last"))
+    ]
+    told = theory.trained_without(rows, "real", "both").markdown
+    assert "| without it (plain) | 1.00 | 0.00 | 30.00 |\n| with it (both) | 3.00 | 0.20 | 28.00 |" in told
+    assert "| without it (both) | 3.00 | 0.20 | 28.00 |\n| with it (last) | 4.00 | 0.30 | – |" in (
+        theory.trained_without(rows, "last").markdown
+    )
+    for missing in (theory.trained_without([], "real"), theory.trained_without(rows, "plain")):
+        assert "`workbench ablate` makes it" in missing.markdown
+
+
+def test_the_notebook_shows_every_piece_whole_and_broken():
+    """Each of the eight terms has its card, a picture and a way to break it; each exercise its question."""
+    cells = json.loads((ASSETS.parent / "notebooks" / "01_theory.ipynb").read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    whole = "\n".join(sources)
+    starts = {entry.key: whole.index(f'theory.card("{entry.key}")') for entry in TERMS}
+    end = whole.index("## Trained without")
+    draws = ("sheet(", "kernel_bars(", "matrix(", "_tables(", "_bars(")
+    for key, start in starts.items():
+        section = whole[start : min([at for at in [*starts.values(), end] if at > start])]
+        assert "**Break it.**" in section, key
+        assert any(call in section for call in draws), key
+        if key in ("matching", "contrastive", "vision-aided"):  # what only training shows is a recorded run
+            assert "theory.trained_without(chain," in section, key
+    printed = "".join("".join(output.get("text", ())) for cell in cells for output in cell.get("outputs", ()))
+    for key in exercises.EXERCISES:
+        assert exercises.ask(key) in printed, key
+
+
 # --- the ring ---
 
 

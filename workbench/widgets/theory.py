@@ -223,6 +223,22 @@ def ablation_table(rows: Sequence[dict]) -> Page:
     return rows_table(head, lines)
 
 
+def trained_without(rows: Sequence[dict], first: str, last: str | None = None) -> Page:
+    """What the recorded chain came to just before the row `first`, which adds a piece, and after it (or after
+    `last`, where two rows add it).
+    """
+    names = [row["name"] for row in rows]
+    if {first, last or first} - set(names) or first == names[0]:
+        return Page(f"No chain with {first!r} is recorded here: `workbench ablate` makes it.")
+    lines = []
+    chosen = (names.index(first) - 1, names.index(last or first))
+    for title, row in zip(("without it", "with it"), (rows[k] for k in chosen), strict=True):
+        fid = (row.get("paper") or {}).get("fid")
+        values = (row.get("frechet_ratio"), row.get("all"), fid)
+        lines.append([f"{title} ({row['name']})", *map(_number, values)])
+    return rows_table(["trained", "Fréchet ÷ floor", "all four named", "paper: FID-10k"], lines)
+
+
 def against_the_paper(rows: Sequence[dict]) -> Page:
     """Where the chain here goes another way than the paper's, in words."""
     lines = ablation.against_the_paper(list(rows))
