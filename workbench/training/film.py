@@ -1,17 +1,17 @@
 """training.mp4: every grid of a run as one film, with the image count under it."""
 
-import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from workbench import video
 from workbench.errors import WorkbenchError
-from workbench.images import write_whole
 from workbench.training.gif import find_grids, frame
+from workbench.video import MOST_BYTES
 
 NAME = "training.mp4"
-MOST_BYTES = 8_000_000
-_QUALITIES = (18, 23, 28, 33, 38)  # libx264's constant rate factor: 18 looks like the grids, more is smaller
 _HOLD_S = 2.0  # on the last grid
 
 
@@ -32,49 +32,24 @@ def write_mp4(run: str | Path, out: str | Path | None = None, *, seconds: float 
         raise WorkbenchError(
             f"There are no grids (samples/grid_*.png) in {run}: give the folder of a run that has sampled."
         )
-    _check_encoder()
     rate = min(30.0, max(1.0, len(grids) / seconds))  # frames a second
-    with tempfile.TemporaryDirectory() as scratch:
-        draft = Path(scratch) / NAME
-        for quality in _QUALITIES:
-            _encode(grids, draft, rate, quality)
-            if draft.stat().st_size <= MOST_BYTES:
-                break
-        data = draft.read_bytes()
-    return write_whole(Path(out or run / NAME), lambda handle: handle.write(data), overwrite=out is None)
+    return video.write_mp4(
+        _Frames(grids),
+        Path(out or run / NAME),
+        rate=rate,
+        most_bytes=MOST_BYTES,
+        hold_last=_HOLD_S,
+        overwrite=out is None,
+    )
 
 
-def _check_encoder() -> None:
-    try:
-        import imageio_ffmpeg  # noqa: F401
-    except ImportError as error:
-        raise WorkbenchError(
-            "An MP4 needs the package imageio-ffmpeg, which is not installed: pip install imageio-ffmpeg, or "
-            "make the GIF."
-        ) from error
+@dataclass(frozen=True)
+class _Frames:
+    """The grids with their image count, read one by one each time they are gone through."""
 
+    grids: dict[int, Path]
 
-def _encode(grids: dict[int, Path], target: Path, rate: float, quality: int) -> None:
-    """Write the film; its frames are read one by one, so that a long run fits into memory."""
-    import imageio.v2 as imageio
-
-    final = max(grids)
-    with imageio.get_writer(
-        str(target),
-        format="FFMPEG",
-        fps=rate,
-        codec="libx264",
-        macro_block_size=1,
-        output_params=["-crf", str(quality), "-preset", "slow", "-movflags", "+faststart"],
-    ) as writer:
-        for cur_nimg, path in grids.items():
-            pixels = _even(np.asarray(frame(path, cur_nimg, final)))
-            writer.append_data(pixels)
-        for _ in range(round(_HOLD_S * rate)):
-            writer.append_data(pixels)
-
-
-def _even(pixels: np.ndarray) -> np.ndarray:
-    """With an even height and width, as H.264 halves colours: the last row or column twice."""
-    height, width = pixels.shape[:2]
-    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    def __iter__(self) -> Iterator[np.ndarray]:
+        final = max(self.grids)
+        for cur_nimg, path in self.grids.items():
+            yield np.asarray(frame(path, cur_nimg, final))
