@@ -43,6 +43,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "threads": (int,),
     "versions": (dict,),
     "promise": (str,),
+    "edit": (dict,),  # what was done in the latent space after that: `workbench.latents.session`
 }
 
 

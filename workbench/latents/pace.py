@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,18 +45,21 @@ def walk(
     *,
     distance: FeatureDistance | None = None,
     rounds: int = ROUNDS,
+    drawn: Callable[[Points], Tensor] | None = None,
 ) -> Paced:
     """`frames` points along a curve at constant perceptual speed; without `distance` in equal times.
 
     Each round draws the frames, adds up the distances from one to the next and moves the positions to where
     that length is even. Only the frames themselves count, not what lies between: a curve that trembles is
-    longer the closer one looks. The most even round is returned. Raises WorkbenchError for fewer than 2
-    frames or more than 600.
+    longer the closer one looks. The most even round is returned. drawn: how points become pictures, `draw`
+    when None (the app tells how far it is, and may stop there). Raises WorkbenchError for fewer than 2 frames
+    or more than 600.
     """
     if isinstance(frames, bool) or not isinstance(frames, int) or not 2 <= frames <= MAX_FRAMES:
         raise WorkbenchError(f"frames is {frames!r}: expected a whole number from 2 to {MAX_FRAMES}.")
     t = torch.linspace(0, 1, frames, dtype=torch.float64)
-    best = _drawn(pipeline, curve, t, distance)
+    drawn = drawn or (lambda at: draw(pipeline, at))
+    best = _paced(drawn, curve, t, distance)
     if distance is None:
         return best
     tried = best
@@ -63,7 +67,7 @@ def walk(
         if best.max_step_ratio <= EVEN_ENOUGH:
             break
         t = spaced_evenly(t, tried.steps)
-        tried = _drawn(pipeline, curve, t, distance)
+        tried = _paced(drawn, curve, t, distance)
         best = min(best, tried, key=lambda paced: paced.max_step_ratio)
     return best
 
@@ -79,9 +83,11 @@ def spaced_evenly(t: Tensor, steps: Tensor) -> Tensor:
     return torch.from_numpy(np.interp(wanted, length.numpy(), t.double().numpy()))
 
 
-def _drawn(pipeline: Pipeline, curve: Curve, t: Tensor, distance: FeatureDistance | None) -> Paced:
+def _paced(
+    drawn: Callable[[Points], Tensor], curve: Curve, t: Tensor, distance: FeatureDistance | None
+) -> Paced:
     at = curve(t.float())
-    frames = draw(pipeline, at)
+    frames = drawn(at)
     if distance is None:
         steps = (frames[1:] - frames[:-1]).square().mean((1, 2, 3)).sqrt()
         return Paced(t.float(), at, frames, steps, "root mean square of pixels")

@@ -24,10 +24,13 @@ KINDS = ("z", "w", "prompt", "both")
 
 @dataclass(frozen=True)
 class Key:
-    """A picture that a path goes through: prompt (with marks such as (snow:1.4)) and seed."""
+    """A picture that a path goes through: prompt (with marks such as (snow:1.4)), seed, and words that the
+    prompt is led away from.
+    """
 
     prompt: str
     seed: int
+    negative: str = ""
 
 
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -80,9 +83,9 @@ class _Legs:
     def __init__(self, pipeline: Pipeline, stops: Sequence[Key], kind: str) -> None:
         self.pipeline, self.kind, self.count = pipeline, kind, len(stops) - 1
         held = stops[0]
-        prompts = [held.prompt if kind == "z" else stop.prompt for stop in stops]
+        said = [held if kind == "z" else stop for stop in stops]
         seeds = [held.seed if kind == "prompt" else stop.seed for stop in stops]
-        self.texts = [read(pipeline, prompt) for prompt in prompts]
+        self.texts = [read(pipeline, key.prompt, negative=key.negative) for key in said]
         self.z = draw_z(seeds, pipeline.G.config.z_dim).to(pipeline.device)
         self.w = None
         if kind == "w":

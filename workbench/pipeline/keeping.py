@@ -24,7 +24,7 @@ from workbench.images import (
     to_uint8,
 )
 from workbench.noise import MAX_SEED, check_seed
-from workbench.pipeline.core import Pipeline, check_count
+from workbench.pipeline.core import Pipeline, Samples, check_count
 from workbench.pipeline.prompts import clean_prompt
 
 MAX_FILES = 10_000  # a folder with more is slow to list in every file manager
@@ -157,11 +157,18 @@ def _save_beside(image: Tensor, folder: Path, stem: str, recipe: dict[str, Any],
 # --- a picture made again ---
 
 
-def remake(png_path: str | Path, pipeline: Pipeline) -> Remade:
+def remake(
+    png_path: str | Path,
+    pipeline: Pipeline,
+    *,
+    replay: Callable[[dict[str, Any]], Samples] | None = None,
+) -> Remade:
     """Read the recipe of a PNG, draw the picture again and compare: identical, close or different.
 
-    A file without a recipe, of another kind or without prompt or seed is a WorkbenchError. The pixel hash
-    tells an edited file from a changed environment; it is no signature, a forged one can match.
+    replay: draws the picture of a recipe with an `edit` (`workbench.latents.session.replay`), which the
+    pipeline alone cannot. A file without a recipe, of another kind, without prompt or seed, or edited and
+    without `replay` is a WorkbenchError. The pixel hash tells an edited file from a changed environment; it
+    is no signature, a forged one can match.
     """
     recipe = read_recipe(png_path)
     name = Path(png_path).name
@@ -178,10 +185,18 @@ def remake(png_path: str | Path, pipeline: Pipeline) -> Remade:
         raise WorkbenchError(
             f"The recipe in {name} lacks {' and '.join(lacking)}: the picture cannot be made again."
         )
+    if "edit" in recipe and replay is None:
+        raise WorkbenchError(
+            f"{name} was edited in the latent space after it was drawn: open it in the Edit tab of the app "
+            "(`workbench app`), which repeats the edit and compares."
+        )
     with open_picture(png_path) as picture:
         original = np.asarray(picture.convert("RGB"))[None]
         edited = "pixel_hash" in recipe and pixel_hash(picture) != recipe["pixel_hash"]
-    again = pipeline(recipe["prompt"], seed=recipe["seed"], truncation=recipe.get("truncation", 1.0))
+    if replay is not None:
+        again = replay(recipe)
+    else:
+        again = pipeline(recipe["prompt"], seed=recipe["seed"], truncation=recipe.get("truncation", 1.0))
     made = to_uint8(again.images)
     reasons = _differences(recipe, again.recipes[0])
     if edited:
