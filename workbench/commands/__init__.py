@@ -3,7 +3,15 @@
 Heavy imports stay inside the functions, so that --help answers at once and importing launches nothing.
 """
 
-from workbench.commands import carry, data, make, measure, scale, use  # each adds its own to the tree
+from workbench.commands import (  # each adds its own to the tree
+    carry,
+    data,
+    latents,
+    make,
+    measure,
+    scale,
+    use,
+)
 from workbench.commands.common import STOPPED, app, find_model
 
-__all__ = ["STOPPED", "app", "carry", "data", "find_model", "make", "measure", "scale", "use"]
+__all__ = ["STOPPED", "app", "carry", "data", "find_model", "latents", "make", "measure", "scale", "use"]

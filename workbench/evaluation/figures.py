@@ -106,7 +106,7 @@ def _goals() -> dict[str, Goal]:
     goals["world.minutes_5000_256"] = Goal(goal="<= 60", unit="min", key="minutes_5000")
     goals["loader.ratio_to_training"] = Goal(goal=">= 10", unit="ratio", key="ratio_to_training")
     goals["step.kernel_share"] = Goal(goal=">= 0.7", unit="share", key="kernel_share")
-    for number, limit in (("01", 300), ("02", 240), ("03", 360)):
+    for number, limit in (("01", 300), ("02", 240), ("03", 360), ("04", 300)):
         goals[f"notebook{number}.s"] = Goal(goal=f"<= {limit}", unit="s", key=WALL)
     goals["train.ratio_to_peer"] = Goal(goal=">= 20", unit="ratio", key="ratio")
     goals["train.peak_mib"] = Goal(goal="stated", unit="MiB", key="peak_mib")
@@ -117,7 +117,7 @@ def _goals() -> dict[str, Goal]:
     factors = ("coat", "pose", "scene", "light")
     for group, goal in (("clip", ">= 0.97"), ("faithfulness", ">= 0.99"), ("judge", ">= 0.98")):
         goals |= {f"{group}.{name}": Goal(goal=goal, unit="share", key=name) for name in factors}
-    return goals | _MODEL
+    return goals | _MODEL | _LATENTS
 
 
 # What `evaluate all` measures of the demo model beside its faithfulness to each factor.
@@ -130,6 +130,19 @@ _MODEL = {
     "coverage": Goal(goal=">= 0.8", unit="share", key="coverage"),
     "memorised_share": Goal(goal="<= 0.01", unit="share", key="memorised_share"),
     "broken_of_100": Goal(goal="<= 5", unit="pictures", key="broken"),
+}
+# Of the latent room, each by a command of its own.
+# What the latent lab states: `bench edit`, `evaluate edits` and `evaluate inversion`.
+_LATENTS = {
+    "edit.latency_ms": Goal(goal="<= 100", unit="ms", key="ms"),
+    **{
+        f"{group}.{factor}.{name}": Goal(goal=goal, unit="share", key=f"{kind}.{factor}.{name}")
+        for group, kind in (("edit", "direction"), ("prompt_edit", "prompt"))
+        for factor in ("coat", "pose", "scene", "light")
+        for name, goal in (("target", ">= 0.9"), ("leak", "<= 0.1"))
+    },
+    "path.max_step_ratio": Goal(goal="<= 2", unit="ratio", key="path.max_step_ratio"),
+    "inversion.generated_psnr": Goal(goal=">= 30", unit="dB", key="generated_psnr"),
 }
 
 

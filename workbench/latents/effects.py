@@ -49,16 +49,25 @@ def measure_edit(
 
 
 def measure_direction(
-    pipeline: Pipeline, judge: Judge, direction: Direction, sample: Sample, *, strength: float | None = None
-) -> Direction:
-    """The direction with its effect on the samples of another class than its own."""
+    pipeline: Pipeline,
+    judge: Judge,
+    direction: Direction,
+    sample: Sample,
+    *,
+    strength: float | None = None,
+    before: Measured | None = None,
+) -> Effect:
+    """The effect of a direction on the samples of another class than its own, at `strength` or as suggested.
+
+    before: what the judge says of all the samples' pictures, where it is known.
+    """
     s = direction.suggested if strength is None else strength
     rows, wanted = torch.arange(len(sample.captions)), None
     if direction.target is not None and direction.value is not None:
         own = FACTOR_CLASSES[direction.target].index(direction.value)
         rows = torch.nonzero(sample.ids[direction.target] != own)[:, 0]
         wanted = torch.full((len(rows),), own)
-    effect = measure_edit(
+    return measure_edit(
         pipeline,
         judge,
         sample.at[rows],
@@ -66,8 +75,18 @@ def measure_direction(
         target=direction.target,
         wanted=wanted,
         strength=s,
+        before=None if before is None else _rows_of(before, rows),
     )
-    return direction.with_effect(effect)
+
+
+def _rows_of(measured: Measured, rows: Tensor) -> Measured:
+    """What was measured of some of the pictures."""
+    return Measured(
+        classes={name: ids[rows] for name, ids in measured.classes.items()},
+        regression={name: values[rows] for name, values in measured.regression.items()},
+        mid=measured.mid[rows],
+        last=measured.last[rows],
+    )
 
 
 def _difference(name: str, before: Measured, after: Measured) -> Tensor:

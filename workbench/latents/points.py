@@ -18,7 +18,7 @@ from workbench.models.mapping import Text
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline, check_truncation, clean_prompt
 
-_ALONE = 128  # more rows than that go through M together: sums then differ in their last bits
+_ALONE = 64  # more rows than that are computed together: sums then differ in their last bits
 Texts = tuple[Text, ...]  # one for each size of G, coarse to fine
 
 
@@ -100,11 +100,19 @@ def points(
     return from_z(pipeline, z, text, truncation=truncation, mean=mean)
 
 
+@torch.no_grad()
 def texts_of(pipeline: Pipeline, prompts: Sequence[str]) -> Text | None:
-    """The captions as G reads them, one row a prompt; None where G reads none."""
+    """The captions as G reads them, one row a prompt; None where G reads none.
+
+    A few are read one by one and remembered, so that their bits don't depend on their company; hundreds go
+    through the encoder together.
+    """
     if pipeline.text_encoder is None:
         return None
-    return Text.cat([pipeline.text(clean_prompt(p, pipeline.text_encoder).text) for p in prompts])
+    cleaned = [clean_prompt(prompt, pipeline.text_encoder).text for prompt in prompts]
+    if len(cleaned) <= _ALONE:
+        return Text.cat([pipeline.text(prompt) for prompt in cleaned])
+    return pipeline.G.encode_text(pipeline.text_encoder(cleaned).to(pipeline.device))
 
 
 @torch.no_grad()

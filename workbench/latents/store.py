@@ -24,7 +24,7 @@ SCHEMA = 1
 KIND = "gigagan-directions"
 FACTS, NUMBERS = "directions.json", "directions.safetensors"
 FOLDER = "latents"  # beside the model it belongs to
-_PARTS = ("vector", "basis", "gate")
+_PARTS = ("vector", "basis")
 
 
 def folder_of(model_folder: str | Path) -> Path:
