@@ -63,8 +63,9 @@ def test_a_mistake_comes_back_as_one_sentence(client, change, message):
         client.predict(**arguments, api_name="/generate")
 
 
-def test_one_endpoint_is_public(client):
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/generate"]
+def test_two_endpoints_are_public(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert sorted(named) == ["/edit", "/generate"]
 
 
 def test_no_file_is_handed_out_but_the_apps_own(served, run_folder, model_folder):

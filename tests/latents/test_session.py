@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from workbench.latents.edits import Edit, Mixed, from_json, to_json
 from workbench.latents.history import ONE_GESTURE_S, History
 from workbench.latents.mixing import mix_layers
 from workbench.latents.paths import Key, curve
-from workbench.latents.points import draw, points
+from workbench.latents.points import Points, draw, points
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import TextEncoder
@@ -103,18 +104,23 @@ def test_negative_words_lead_both_ends_away(pipeline):
     assert not torch.equal(drawn(pipeline, [], edit.before), drawn(pipeline, [], with_them.before))
 
 
-def test_styles_found_for_an_upload_are_where_the_edit_starts(pipeline, directions):
+def test_a_point_found_for_an_upload_is_where_the_edit_starts(pipeline, directions):
     found = points(pipeline, C.prompt, 77)
-    edit = Edit(first=C, second=B, start=session.packed(found.ws))
+    moved = replace(found.texts[0], t_local=found.texts[0].t_local + 0.5 * found.texts[0].mask[..., None])
+    found = found.with_text(moved)
+    edit = Edit(first=C, second=B, start=session.packed(found))
     again = session.apply(pipeline, directions, from_json(json.loads(json.dumps(to_json(edit)))))
     torch.testing.assert_close(again.ws, found.ws, atol=2e-3, rtol=1e-3)
-    assert not torch.equal(drawn(pipeline, directions, edit), pipeline(C.prompt, seed=C.seed).images)
-    end = session.apply(pipeline, directions, Edit(first=C, second=B, start=edit.start, t=1.0))
+    kept = moved.mask[..., None]
+    torch.testing.assert_close(again.texts[1].t_local * kept, moved.t_local * kept, atol=2e-3, rtol=1e-3)
+    end = session.apply(pipeline, directions, replace(edit, t=1.0))
     assert torch.equal(end.ws, points(pipeline, B.prompt, B.seed).ws)
+    other_words = replace(edit, first=A, start=edit.start.partition(".")[0])
+    assert torch.equal(session.apply(pipeline, [], other_words).ws, again.ws)
     with pytest.raises(WorkbenchError, match="made with another model"):
-        session.unpacked(session.packed(torch.zeros(1, 2, 3)), pipeline)
+        session.unpacked(session.packed(Points(torch.zeros(1, 2, 3))), pipeline, None)
     with pytest.raises(WorkbenchError, match="damaged"):
-        session.unpacked("no base 64!", pipeline)
+        session.unpacked("no base 64!", pipeline, None)
 
 
 EDITED = Edit(

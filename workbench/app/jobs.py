@@ -136,7 +136,7 @@ class Studio:
         count = check_count(count)
         pipeline = self.pipeline()
         stop = self._stops[visitor] = threading.Event()
-        folder = self._new_folder()
+        folder = self.new_folder()
         files: list[Path] = []
         seconds = 0.0
         try:
@@ -162,7 +162,7 @@ class Studio:
         pipeline = self.pipeline()
         with self._model_lock:
             remade = remake(png, pipeline)
-        return remade, save_png(remade.image, self._new_folder() / "made-again.png")
+        return remade, save_png(remade.image, self.new_folder() / "made-again.png")
 
     def stop(self, visitor: str = "") -> bool:
         """Ask the running job of one visitor to end after the pictures in hand; False when there is none."""
@@ -182,7 +182,7 @@ class Studio:
             for image, text, seed, recipe in named
         ]
 
-    def _new_folder(self) -> Path:
+    def new_folder(self) -> Path:
         """A folder for one job; the oldest are cleared away, the pictures shown were copied by the page."""
         self._jobs += 1
         folder = self.work / f"job-{self._jobs:06d}"

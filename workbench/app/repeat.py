@@ -1,7 +1,10 @@
 """The lines of Python and of the shell that repeat what the page did."""
 
 import json
+import pprint
 import shlex
+import textwrap
+from typing import Any
 
 
 def python_line(model: str, prompt: str, seed: int, count: int, truncation: float) -> str:
@@ -20,3 +23,29 @@ def shell_line(model: str, prompt: str, seed: int, count: int, truncation: float
         f"workbench sample --model {shlex.quote(model)} --prompt {shlex.quote(prompt)} "
         f"--seed {seed} --count {count} --truncation {truncation:g} --out pictures"
     )
+
+
+def edit_lines(model: str, edit: dict[str, Any], picture: str) -> str:
+    """Python that makes the picture of an edit (`workbench.latents.edits.to_json`) again.
+
+    picture: name of its PNG, which the edit is read from where it is too long to be written out.
+    """
+    name = json.dumps(model, ensure_ascii=False)
+    directed, found = bool(edit.get("directions")), bool(edit.get("start"))
+    lines = ["from workbench.images import read_recipe"] if found else []
+    lines.append(f"from workbench.latents import session{', store' if directed else ''}")
+    lines += [
+        "from workbench.latents.points import draw",
+        "from workbench.pipeline import Pipeline",
+        "",
+        f"pipe = Pipeline.from_pretrained({name})",
+    ]
+    if directed:
+        lines.append(f"directions = store.load_directions(store.folder_of({name}), pipe)")
+    if found:
+        lines.append(f"edit = session.of_recipe(read_recipe({json.dumps(picture)}))")
+    else:
+        written = textwrap.indent(pprint.pformat(edit, width=88, sort_dicts=False), "    ")
+        lines.append(f"edit = session.from_json(\n{written}\n)")
+    lines.append(f"picture = draw(pipe, session.apply(pipe, {'directions' if directed else '[]'}, edit))")
+    return "\n".join(lines)

@@ -16,6 +16,7 @@ import gradio as gr
 
 from workbench.app.create import create_tab
 from workbench.app.dataset import dataset_tab
+from workbench.app.edit import edit_tab
 from workbench.app.jobs import Facts, Studio, in_words
 from workbench.app.learn import learn_tab
 from workbench.app.runs import Shelf
@@ -47,6 +48,8 @@ def build(model_folder: str | Path | None = None, run_folder: str | Path | None 
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Create", id="create"):
                 create_tab(studio)
+            with gr.Tab("Edit", id="edit") as tab:
+                edit_tab(studio, tab)
             with gr.Tab("Dataset", id="dataset") as tab:
                 dataset_tab(Path("runs"), tab)
             with gr.Tab("Training", id="training") as tab:

@@ -40,7 +40,7 @@ class Edit:
     first, second: the two pictures of the path (prompts may hold marks such as (snow:1.4)); kind, t: which
     path, and how far along it from 0 to 1; truncation: of both; negative: words both prompts are led away
     from; mixing: layers from elsewhere, one after the other; directions: (name, strength) in their order;
-    start: styles ws of a picture found by inversion (`packed`), in place of the first seed.
+    start: styles and words of a picture found by inversion (`session.packed`), in place of the first seed.
     Raises WorkbenchError for a value that cannot be used, NaN among them.
     """
 

@@ -24,6 +24,7 @@ from workbench.latents.edits import Edit, Mixed, from_json, of_recipe, to_json
 from workbench.latents.mixing import mix_layers
 from workbench.latents.paths import Curve, Key, between, curve, lerp
 from workbench.latents.points import Points, draw, from_w, from_z
+from workbench.models.mapping import Text
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline, Samples, clean_prompt
 
@@ -102,8 +103,7 @@ def _start(pipeline: Pipeline, edit: Edit) -> Points:
     key = replace(edit.first, negative=edit.negative)
     if not edit.start:
         return _end(pipeline, key, edit.truncation)
-    ws = unpacked(edit.start, pipeline)
-    found = from_w(pipeline, ws, read(pipeline, key.prompt, negative=key.negative))
+    found = unpacked(edit.start, pipeline, read(pipeline, key.prompt, negative=key.negative))
     return _truncated(found, _mean(pipeline, key.prompt), edit.truncation)
 
 
@@ -144,24 +144,42 @@ def _mean(pipeline: Pipeline, prompt: str) -> Tensor:
     return pipeline.w_mean(clean_prompt(parse_marks(prompt).text, pipeline.text_encoder).text)
 
 
-def packed(ws: Tensor) -> str:
-    """Styles [1, W, w_dim] as text for `Edit.start`: float16, so that they fit into a PNG's recipe."""
-    return base64.b64encode(ws[0].detach().cpu().numpy().astype("<f2").tobytes()).decode("ascii")
+def packed(at: Points) -> str:
+    """A point found by inversion as text for `Edit.start`: its styles, a dot, and the rows of its caption.
+
+    float16, so that they fit into a PNG's recipe. Without the part behind the dot the words are the prompt's.
+    """
+    parts = [at.ws[0]] + [text.t_local[0][text.mask[0]] for text in at.texts[:1]]
+    return ".".join(
+        base64.b64encode(part.detach().cpu().numpy().astype("<f2").tobytes()).decode("ascii")
+        for part in parts
+    )
 
 
-def unpacked(start: str, pipeline: Pipeline) -> Tensor:
-    """The styles [1, W, w_dim] of `packed`; those of another model's shape are a WorkbenchError."""
+def unpacked(start: str, pipeline: Pipeline, text: Text | None) -> Points:
+    """The point of `packed` under the caption `text`; of another model's shape it is a WorkbenchError."""
+    styles, _, words = start.partition(".")
     shape = (pipeline.G.num_ws, pipeline.G.config.w_dim)
+    ws = _numbers(styles, shape, pipeline)
+    if text is not None and words:
+        rows = (int(text.mask.sum()), text.t_local.shape[-1])
+        t_local = text.t_local.clone()
+        t_local[text.mask] = _numbers(words, rows, pipeline)
+        text = replace(text, t_local=t_local)
+    return from_w(pipeline, ws[None], text)
+
+
+def _numbers(written: str, shape: tuple[int, int], pipeline: Pipeline) -> Tensor:
     try:
-        numbers = np.frombuffer(base64.b64decode(start, validate=True), dtype="<f2")
+        numbers = np.frombuffer(base64.b64decode(written, validate=True), dtype="<f2")
     except (binascii.Error, ValueError) as error:
         raise WorkbenchError("The styles kept in this edit are damaged: use the original file.") from error
     if numbers.size != shape[0] * shape[1]:
         raise WorkbenchError(
-            f"This edit keeps {numbers.size} style numbers and {pipeline.name} takes {shape[0] * shape[1]}: "
-            "it was made with another model."
+            f"This edit keeps {numbers.size} numbers where {pipeline.name} takes {shape[0] * shape[1]}: it "
+            "was made with another model."
         )
-    return torch.from_numpy(numbers.astype(np.float32)).view(1, *shape).to(pipeline.device)
+    return torch.from_numpy(numbers.astype(np.float32)).view(shape).to(pipeline.device)
 
 
 # --- as pictures --------------------------------------------------------------------------------------------

@@ -1,0 +1,4 @@
+element.addEventListener('click', (event) => {
+  const cell = event.target.closest('[data-row]');
+  if (cell) trigger('click', { row: +cell.dataset.row, column: +cell.dataset.column });
+});

@@ -1,0 +1,71 @@
+"""Work of many seconds behind a page's generator: it tells how far it is, and ends soon after Stop."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Tell = Callable[[str], None]  # says how far the work is; raises Stopped where it shall end
+
+
+class Stopped(Exception):
+    """Raised inside the work when somebody pressed Stop or left the page."""
+
+
+class Stops:
+    """The Stop of each visitor's work."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, threading.Event] = {}
+
+    def stop(self, visitor: str) -> bool:
+        """Ask the running work of a visitor to end; False when there is none."""
+        event = self._running.get(visitor)
+        if event is not None:
+            event.set()
+        return event is not None
+
+    def run(self, work: Callable[[Tell], Any], visitor: str = "") -> Iterator[tuple[str, Any]]:
+        """("told", sentence) while it works, then ("done", result) or ("stopped", None).
+
+        The work runs in a thread of its own. Closing the iterator stops it too. What it raises is raised
+        here.
+        """
+        stop = self._running[visitor] = threading.Event()
+        said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+        def tell(sentence: str) -> None:
+            if stop.is_set():
+                raise Stopped
+            said.put(("told", sentence))
+
+        thread = threading.Thread(target=_kept, args=(work, tell, said), name="long-work")
+        thread.start()
+        try:
+            yield from _until_the_end(said)
+        finally:
+            stop.set()
+            thread.join()
+            if self._running.get(visitor) is stop:
+                del self._running[visitor]
+
+
+def _kept(work: Callable[[Tell], Any], tell: Tell, said: "queue.SimpleQueue[tuple[str, Any]]") -> None:
+    try:
+        said.put(("done", work(tell)))
+    except Stopped:
+        said.put(("stopped", None))
+    except BaseException as error:  # noqa: BLE001 - raised again where the page waits
+        said.put(("failed", error))
+
+
+def _until_the_end(said: "queue.SimpleQueue[tuple[str, Any]]") -> Iterator[tuple[str, Any]]:
+    while True:
+        what, value = said.get()
+        while what == "told" and not said.empty():  # the newest is enough
+            what, value = said.get()
+        if what == "failed":
+            raise value
+        yield what, value
+        if what != "told":
+            return
