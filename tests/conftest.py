@@ -27,8 +27,12 @@ from workbench.doctor import find_chromium
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Half a minute and more each.
-LONGEST = ("test_processes.py", "test_trainer.py", "test_kills.py", "test_shares.py", "test_clip.py")
+# Half a minute and more each, the longest first.
+LONGEST = (
+    "test_browser_training.py", "test_trainer.py", "test_watch.py", "test_shares.py", "03_training.ipynb",
+    "test_processes.py", "test_kills.py", "test_faithfulness.py", "02_dataset.ipynb", "01_theory.ipynb",
+    "test_background.py", "test_clip.py",
+)  # fmt: skip
 NO_CHROMIUM = "no chromium here; to run it: sudo apt-get install chromium"
 NO_CUDA = "no CUDA GPU here"
 
