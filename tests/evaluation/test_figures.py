@@ -18,7 +18,11 @@ ISSUED = (
     "params.gigagan64.G params.gigagan64.D step.kernel_share notebook01.s notebook02.s notebook03.s "
     "loader.ratio_to_training world.minutes_5000_256 "
     "geometry.ratio_to_floor recall coverage memorised_share broken_of_100 "
-    "train.ratio_to_peer train.peak_mib train.overhead resume.kills resume.identical scaling.gloo2"
+    "train.ratio_to_peer train.peak_mib train.overhead resume.kills resume.identical scaling.gloo2 "
+    "edit.latency_ms edit.coat.target edit.coat.leak edit.pose.target edit.pose.leak edit.scene.target "
+    "edit.scene.leak edit.light.target edit.light.leak prompt_edit.coat.target prompt_edit.coat.leak "
+    "prompt_edit.pose.target prompt_edit.pose.leak prompt_edit.scene.target prompt_edit.scene.leak "
+    "prompt_edit.light.target prompt_edit.light.leak path.max_step_ratio inversion.generated_psnr"
 )
 
 

@@ -131,7 +131,6 @@ _MODEL = {
     "memorised_share": Goal(goal="<= 0.01", unit="share", key="memorised_share"),
     "broken_of_100": Goal(goal="<= 5", unit="pictures", key="broken"),
 }
-# Of the latent room, each by a command of its own.
 # What the latent lab states: `bench edit`, `evaluate edits` and `evaluate inversion`.
 _LATENTS = {
     "edit.latency_ms": Goal(goal="<= 100", unit="ms", key="ms"),
@@ -144,7 +143,6 @@ _LATENTS = {
     "path.max_step_ratio": Goal(goal="<= 2", unit="ratio", key="path.max_step_ratio"),
     "inversion.generated_psnr": Goal(goal=">= 30", unit="dB", key="generated_psnr"),
 }
-
 
 GOALS = _goals()
 

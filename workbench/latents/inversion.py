@@ -38,10 +38,10 @@ STREAM = 7  # of the noise that candidates and spread are drawn with
 LR_W, LR_T, WARM_UP = 0.04, 0.03, 10
 NEAR = 0.01  # weight of staying near the start, in standard deviations of w, against pixels' squared error
 SPREAD_DRAWS = 1024
-FLOOR = 0.02  # share of the largest deviation that every direction of w may move by
+FLOOR = 0.04  # share of the largest deviation that every direction of w may move by
 ALIKE, CLOSE, ROUGH = 34.0, 28.0, 22.0  # dB of the verdicts
 Progress = Callable[[int, int, str], object]  # done, of, what; False stops with the best so far
-Encode = Callable[[Tensor], Tensor]  # a picture [1, 3, S, S] -> w [1, w_dim]
+Encode = Callable[[Tensor, Tensor], Tensor]  # picture [1, 3, S, S], mean w of its prompt -> w [1, w_dim]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def invert(
         prompt: what it shows; guessed for a model of Shepherd World when None.
         steps: of the optimisation; the same steps give the same point, unless the time was up before.
         seconds: when to stop with the best so far.
-        encoder: gives the w to start from; without one the best of 48 drawn from the prompt is.
+        encoder: gives the w to start from (`encoder.load_encoder`); the best of 48 drawn ones without.
         distance: what `distance` is measured by; the shipped mini-CLIP's features when None.
         progress: called after each step; returning False stops with the best so far.
 
@@ -101,7 +101,7 @@ def invert(
         start = _best_of_many(pipeline, target, text)
     else:
         with torch.no_grad():
-            start = from_w(pipeline, encoder(target), text)
+            start = from_w(pipeline, encoder(target, pipeline.w_mean(prompt)), text)
     metric = _metric(pipeline, text)
     deadline = began + seconds
     at, taken = _descend(pipeline, target, start, metric, steps or STEPS, deadline, progress)
@@ -220,7 +220,7 @@ def _descend(
         told = None if progress is None else progress(step, steps, what)
         if step == steps or told is False or time.monotonic() > deadline:
             return best, step
-        loss = (image - target).square().mean() + NEAR * _strain(moved)
+        loss = _misfit(image, target) + NEAR * _strain(moved)
         # by `grad`, not `backward`: the weights of G get no gradients, which would cost time and stay there
         for parameter, gradient in zip(free, torch.autograd.grad(loss, free), strict=True):
             parameter.grad = gradient
@@ -233,6 +233,14 @@ def _descend(
 def schedule(step: int, steps: int) -> float:
     """Share of the learning rate: a linear warm-up, then a cosine to zero."""
     return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _misfit(image: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of an unclamped picture: []. Where the target is at its white or black, what goes
+    beyond is right, since it is drawn the same; a clamp would hold back pixels that are wrongly beyond.
+    """
+    right = (image.clamp(-1, 1) == target) & (target.abs() == 1)
+    return (image - target).masked_fill(right, 0.0).square().mean()
 
 
 def _strain(moved: Tensor) -> Tensor:
