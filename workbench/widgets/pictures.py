@@ -32,18 +32,26 @@ class Picture:
     """One picture in a cell's output.
 
     alt: what it shows, in words. drawing: plots and text (PNG of `colours` colours); without it, photographs
-    and renders (JPEG). zoom: shown so many times as large as it is stored; a browser enlarges for nothing.
+    and renders (JPEG of `quality`). zoom: shown so many times as large as it is stored; a browser enlarges
+    for nothing.
     """
 
     def __init__(
-        self, image: Image.Image, alt: str, *, drawing: bool = False, colours: int = 48, zoom: float = 1.0
+        self,
+        image: Image.Image,
+        alt: str,
+        *,
+        drawing: bool = False,
+        colours: int = 48,
+        quality: int = JPEG_QUALITY,
+        zoom: float = 1.0,
     ) -> None:
         if not alt.strip():
             raise WorkbenchError(
                 "A picture in a notebook needs a sentence that says what it shows: give alt."
             )
         self.image, self.alt, self.drawing, self.colours = image.convert("RGB"), alt, drawing, colours
-        self.zoom = zoom
+        self.quality, self.zoom = quality, zoom
 
     @property
     def mime(self) -> str:
@@ -56,7 +64,7 @@ class Picture:
             few = self.image.quantize(self.colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
             few.save(buffer, format="PNG", optimize=True)
         else:
-            self.image.save(buffer, format="JPEG", quality=JPEG_QUALITY, optimize=True, progressive=True)
+            self.image.save(buffer, format="JPEG", quality=self.quality, optimize=True, progressive=True)
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
@@ -92,6 +100,7 @@ def sheet(
     *,
     scale: int = 1,
     zoom: float = 1.0,
+    quality: int = JPEG_QUALITY,
     pad: int = 2,
     titles: Sequence[str] | None = None,
     row_names: Sequence[str] | None = None,
@@ -99,7 +108,7 @@ def sheet(
 ) -> Picture:
     """A contact sheet with words: a title over each picture, names of rows and of columns.
 
-    scale: whole-number enlargement of the stored pictures, smooth; zoom: see Picture.
+    scale: whole-number enlargement of the stored pictures, smooth; zoom, quality: see Picture.
     Raises WorkbenchError when there are no pictures, or more or fewer words than places.
     """
     pictures = _as_pictures(images, scale)
@@ -132,7 +141,7 @@ def sheet(
     for c, text in enumerate(column_names or ()):
         middle = left + c * across + width // 2
         draw.multiline_text((middle, top - 3), text, "black", _font(), anchor="md", align="center", spacing=3)
-    return Picture(out, alt, zoom=zoom)
+    return Picture(out, alt, quality=quality, zoom=zoom)
 
 
 def wrap(text: str, width_px: int) -> str:
