@@ -2,16 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import load_judge
-from workbench.images import open_picture
+from workbench.images import open_picture, read_recipe, to_uint8
 from workbench.latents.captions import read
 from workbench.latents.directions import Direction, Effect, Move
+from workbench.latents.edits import Edit, of_recipe
 from workbench.latents.layers import RANGES, layers
+from workbench.latents.paths import Key
 from workbench.latents.points import draw, points
 from workbench.latents.store import save_directions
 from workbench.pipeline import Pipeline
@@ -55,6 +58,12 @@ def test_the_difference_is_on_the_scale_of_pixels():
     black, white = -torch.ones(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
     assert latents.difference(black, white) == 255
     assert latents.difference(white, white) == 0
+
+
+def test_figures_are_stated_by_their_ids_and_missing_ones_are_said():
+    figures = {"edit.coat.target": {"value": 0.981, "unit": "share", "n": 200, "goal": ">= 0.9"}}
+    assert latents.stated(figures, "edit.") == "edit.coat.target: 0.981 share, n = 200, goal >= 0.9"
+    assert latents.stated(figures, "path.") == "figures.json states nothing yet under 'path.'"
 
 
 # --- points ---
@@ -104,7 +113,7 @@ def test_places_are_spread_from_first_to_last():
 def test_a_mixing_table_has_room_for_both_heads(pipe, which):
     sources, styles = points(pipe, BLACK, [1, 2]), points(pipe, WHITE, [1, 2, 3])
     shown = latents.mixing_table(pipe, sources, styles, which, "two sources, three styles")
-    cell = latents.SIDE + 2
+    cell = 30 + 2
     assert shown.image.size == (4 * cell - 2, 3 * cell - 2)
     assert shown.image.getpixel((5, 5)) == (255, 255, 255)
 
@@ -164,8 +173,9 @@ def test_the_surest_directions_come_first(pipe):
 
 def test_sliders_move_one_point_along_several_directions_while_they_are_dragged(pipe, tmp_path):
     at, found = points(pipe, BLACK, 1), [step(pipe, "a: b"), step(pipe, "c")]
-    mixer, keep = steering.mixer(pipe, found, ["a: b", "c"], at), steering.Keeper(tmp_path / "kept")
-    save = {"Save picture": lambda **strengths: keep.picture(mixer(**strengths))}
+    mixer, keep = steering.mixer(pipe, found, ["a: b", "c"], at), steering.Keeper(tmp_path / "kept", pipe)
+    edit = Edit(first=Key(BLACK, 1), second=Key(BLACK, 1))
+    save = {"Save picture": lambda **strengths: keep.picture(edit, found, **strengths)}
     ranges = steering.ranges(found, ["a: b", "c"])
     sliders = Sliders(
         mixer, Picture(Image.new("RGB", (8, 8)), "a still square"), live=True, buttons=save, **ranges
@@ -177,12 +187,16 @@ def test_sliders_move_one_point_along_several_directions_while_they_are_dragged(
     for _ in range(2):
         sliders.buttons["Save picture"].click()
     assert sliders.problem.value == f"saved: {tmp_path / 'kept' / 'picture-002.png'}"
-    with open_picture(tmp_path / "kept" / "picture-001.png") as kept:
-        assert kept.convert("RGB").tobytes() == mixer(**{"a: b": 3.0, "c": 0.0}).image.tobytes()
+    kept = tmp_path / "kept" / "picture-001.png"
+    again = of_recipe(read_recipe(kept))
+    assert again.directions == (("a: b", 3.0), ("c", 0.0))
+    with open_picture(kept) as picture:
+        drawn = to_uint8(draw(pipe, found[0].at(at, 3.0), batch_size=1))[0]
+        assert (np.asarray(picture.convert("RGB")) == drawn).all()
 
 
-def test_a_walk_is_kept_as_a_film_and_a_refusal_is_said(tmp_path):
-    keep = steering.Keeper(tmp_path)
+def test_a_walk_is_kept_as_a_film_and_a_refusal_is_said(pipe, tmp_path):
+    keep = steering.Keeper(tmp_path, pipe)
     assert keep.film(torch.rand(3, 3, 8, 8) * 2 - 1).name == "picture-001.gif"
     still = Picture(Image.new("RGB", (8, 8)), "a still square")
     save = {"Save GIF": lambda t: keep.film(torch.zeros(1, 3, 8, 8))}

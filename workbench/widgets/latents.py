@@ -65,6 +65,16 @@ def difference(a: Tensor, b: Tensor) -> float:
     return (a - b).abs().mean().item() * 127.5
 
 
+def stated(figures: Mapping[str, Mapping], start: str) -> str:
+    """The figures whose ids begin with `start` (figures.json), a line each."""
+    lines = [
+        f"{name}: {entry['value']:.3g} {entry['unit']}, n = {entry['n']}, goal {entry['goal']}"
+        for name, entry in sorted(figures.items())
+        if name.startswith(start)
+    ]
+    return "\n".join(lines) or f"figures.json states nothing yet under {start!r}"
+
+
 # --- points -------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +147,7 @@ def small(
 
 
 def mixing_table(
-    pipeline: Pipeline, sources: Points, styles: Points, which: Which, alt: str, *, side: int = SIDE
+    pipeline: Pipeline, sources: Points, styles: Points, which: Which, alt: str, *, side: int = 30
 ) -> Picture:
     """Sources down the left, styles along the top, and each source with the layers `which` of each style."""
     rows, columns = draw(pipeline, sources), draw(pipeline, styles)
@@ -146,7 +156,7 @@ def mixing_table(
     lines = [blank, columns]
     for source, row in zip(rows, mixed, strict=True):
         lines += [source[None], row]
-    return small(torch.cat(lines), len(styles) + 1, alt, side=side)
+    return small(torch.cat(lines), len(styles) + 1, alt, side=side, zoom=2.4)
 
 
 def speed_plot(walks: Mapping[str, Tensor], alt: str) -> Picture:

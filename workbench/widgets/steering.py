@@ -6,6 +6,7 @@ Letters: N points or pictures of S x S pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation.features import Judge
 from workbench.images import save_png
 from workbench.latents.directions import Direction, apply
+from workbench.latents.edits import Edit
 from workbench.latents.effects import measure_direction
 from workbench.latents.film import save_gif
 from workbench.latents.points import Points, draw
+from workbench.latents.session import replay
 from workbench.latents.store import FACTS, load_directions
 from workbench.latents.supervised import Sample, draw_sample, fit_factors
 from workbench.models.inspect import enlarged
@@ -108,12 +111,16 @@ def large(pictures: Tensor, side: int = 192) -> Picture:
 class Keeper:
     """Writes what buttons keep, numbered, into one folder that is made with the first file."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, pipeline: Pipeline) -> None:
+        self.folder, self.pipeline = Path(folder), pipeline
 
-    def picture(self, shown: Picture) -> Path:
-        """One picture as PNG."""
-        return save_png(shown.image, self._free("png"), overwrite=False)
+    def picture(self, edit: Edit, directions: Sequence[Direction] = (), **strengths: float) -> Path:
+        """The picture of an edit, moved along directions by name too, as PNG with its recipe: the app makes
+        it again where it knows the directions.
+        """
+        edit = replace(edit, directions=(*edit.directions, *strengths.items()))
+        samples = replay(self.pipeline, directions, edit)
+        return save_png(samples.images[0], self._free("png"), samples.recipes[0], overwrite=False)
 
     def film(self, frames: Tensor) -> Path:
         """Frames [N, 3, S, S], there and back, as GIF."""
