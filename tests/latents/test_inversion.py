@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +13,16 @@ from workbench import cli
 from workbench.datasets.world import draw_factors, render
 from workbench.datasets.world.captions import named_factors
 from workbench.errors import WorkbenchError
-from workbench.evaluation.features import FACTOR_CLASSES
+from workbench.evaluation.features import FACTOR_CLASSES, load_judge
 from workbench.images import read_recipe, save_png
 from workbench.latents import inversion
 from workbench.latents.inversion import guess_prompt, invert, psnr, schedule, verdict
 from workbench.latents.points import draw, points
 from workbench.latents.recovery import measure_recovery
+from workbench.latents.supervised import draw_sample, fit_factors
+from workbench.pipeline import Pipeline
 
+SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "models" / "shepherd-64"
 PROMPT = "a black shepherd sitting in the snow at night"
 OTHER = "a white shepherd lying on the beach"  # told to the inversion, so that there is something to find
 
@@ -168,6 +172,24 @@ def test_the_command_writes_both_pictures(pipeline, picture, tmp_path, capsys):
     given.write_text("no picture")
     assert cli.main(words) == 2
     assert "no picture" in capsys.readouterr().err
+
+
+def test_directions_work_on_what_was_found():
+    """The shipped model: one of its pictures, found without its prompt, moves to another scene and light."""
+    model = Pipeline.from_pretrained(SHIPPED, device="cpu")
+    judge = load_judge(device="cpu")
+    picture = draw(model, points(model, "a black shepherd sitting on the beach in daylight", 4))
+    found = invert(model, picture, steps=20)
+    assert found.psnr > 26
+    before = judge.predict(found.image)
+    sample = draw_sample(model, 150)
+    moves = {one.name: one for one in fit_factors(model, sample, sample)}
+    for name, others in (("scene: snow", ("coat", "pose")), ("light: night", ("coat", "pose", "scene"))):
+        after = judge.predict(draw(model, moves[name].at(found.at, 1.0)))
+        factor, value = name.split(": ")
+        wanted = FACTOR_CLASSES[factor].index(value)
+        assert before[factor] != wanted and after[factor] == wanted
+        assert all(after[other] == before[other] for other in others)
 
 
 def test_captions_are_read_once():

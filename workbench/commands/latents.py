@@ -40,7 +40,7 @@ def invert(
         model: Model folder or Hugging Face name.
         prompt: What the picture shows; guessed for a model of Shepherd World when left out.
         out: Folder for original.png and inverted.png.
-        steps: Steps of the optimisation; 200 when left out.
+        steps: Steps of the optimisation; 150 when left out.
         seconds: Stop after that long with the best so far.
         device: cpu or cuda; cuda where there is one when left out.
         as_json: Print one JSON object.
@@ -85,7 +85,7 @@ def evaluate_inversion(
         model: Model folder or Hugging Face name.
         n: Number of pictures of each kind.
         seed: Seed of their prompts and noise.
-        steps: Steps of each inversion; 200 when left out.
+        steps: Steps of each inversion; 150 when left out.
         seconds: Longest time of each.
         device: cpu or cuda; cuda where there is one when left out.
         as_json: Print one JSON object.

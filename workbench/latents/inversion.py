@@ -32,11 +32,13 @@ from workbench.pipeline import Pipeline, clean_prompt
 
 __all__ = ["Inverted", "guess_prompt", "invert", "prepare", "psnr"]
 
-STEPS = 200  # enough for 40 dB of what G can draw; twice as many add half a decibel
+STEPS = 150  # what G can draw stands at 41 dB after 120; renders gain 0.8 dB from 100 to 200
 CANDIDATES = 48
 STREAM = 7  # of the noise that candidates and spread are drawn with
 LR_W, LR_T, WARM_UP = 0.04, 0.03, 10
-NEAR = 0.01  # weight of staying near the start, in standard deviations of w, against pixels' squared error
+# Weight of staying near the start, in squared deviations of w, beside pixels' squared error. It shortens the
+# way that w goes by a third, for 0.3 dB of a generated picture and nothing of a render.
+NEAR = 0.01
 SPREAD_DRAWS = 1024
 FLOOR = 0.04  # share of the largest deviation that every direction of w may move by
 ALIKE, CLOSE, ROUGH = 34.0, 28.0, 22.0  # dB of the verdicts
