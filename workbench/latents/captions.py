@@ -25,7 +25,8 @@ from workbench.models.mapping import Text
 from workbench.models.tokens import split_words
 from workbench.pipeline import Pipeline
 
-MAX_LOUDNESS = 10.0
+MAX_LOUDNESS = 100.0  # a trained attention is all but hard: 10 moves it a little
+MAX_NEGATIVE = 10.0
 NEGATIVE = 1.5  # how far a negative word pushes t_global away, in units of its own effect
 _MARKED = re.compile(r"\(([^():]+):\s*([^()]*)\)")
 
@@ -44,7 +45,7 @@ def parse_marks(prompt: str) -> Marked:
     >>> parse_marks("a dog in the (snow:1.4)")
     Marked(text='a dog in the snow', loud=((4, 1.4),))
 
-    Raises WorkbenchError for a loudness that is no number from 0 to 10.
+    Raises WorkbenchError for a loudness that is no number from 0 to 100.
     """
     loud: list[tuple[int, float]] = []
     text, at = "", 0
@@ -104,8 +105,8 @@ def away_from(pipeline: Pipeline, text: Text, prompt: str, negative: str, streng
     its end: the difference is what these words do to this prompt. Rows of the prompt that are negative words
     are muted. Raises WorkbenchError for a strength outside [0, 10] and where no word of the prompt is left.
     """
-    if not math.isfinite(strength) or not 0 <= strength <= MAX_LOUDNESS:
-        raise WorkbenchError(f"The strength of negative words is {strength}: expected 0 to {MAX_LOUDNESS:g}.")
+    if not math.isfinite(strength) or not 0 <= strength <= MAX_NEGATIVE:
+        raise WorkbenchError(f"The strength of negative words is {strength}: expected 0 to {MAX_NEGATIVE:g}.")
     banned = {word.lower() for word in split_words(negative)}
     left = " ".join(word for word in split_words(prompt) if word.lower() not in banned)
     if not left:

@@ -5,11 +5,14 @@ const pair = element.querySelector("[data-pair]");
 const show = (held) => {
   stage().dataset.held = held ? "yes" : "";
 };
-hold.addEventListener("pointerdown", () => show(true));
+hold.addEventListener("pointerdown", (event) => {
+  hold.setPointerCapture(event.pointerId); // a finger may slip off the button
+  show(true);
+});
 hold.addEventListener("keydown", (event) => {
   if (event.key === " " || event.key === "Enter") show(true);
 });
-for (const name of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"])
+for (const name of ["pointerup", "pointercancel", "lostpointercapture", "keyup", "blur"])
   hold.addEventListener(name, () => show(false));
 hold.addEventListener("contextmenu", (event) => event.preventDefault());
 pair.addEventListener("click", () => {

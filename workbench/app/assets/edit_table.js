@@ -1,4 +1,5 @@
-element.addEventListener('click', (event) => {
-  const cell = event.target.closest('[data-row]');
-  if (cell) trigger('click', { row: +cell.dataset.row, column: +cell.dataset.column });
+// Each cell is a button of its own; a click anywhere else is no choice.
+element.addEventListener("click", (event) => {
+  const cell = event.target.closest("[data-row]");
+  if (cell) trigger("click", { row: +cell.dataset.row, column: +cell.dataset.column });
 });
