@@ -15,7 +15,7 @@ ISSUED = (
     "clip.scene clip.light faithfulness.coat faithfulness.pose faithfulness.scene faithfulness.light "
     "faithfulness.all "
     "frechet.ratio_to_floor diversity.ratio judge.coat judge.pose judge.scene judge.light "
-    "params.gigagan64.G params.gigagan64.D step.kernel_share notebook01.s notebook02.s notebook03.s "
+    "params.gigagan64.G params.gigagan64.D step.kernel_share notebook01.s notebook02.s notebook03.s notebook04.s "
     "loader.ratio_to_training world.minutes_5000_256 "
     "geometry.ratio_to_floor recall coverage memorised_share broken_of_100 "
     "train.ratio_to_peer train.peak_mib train.overhead resume.kills resume.identical scaling.gloo2 "
