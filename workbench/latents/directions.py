@@ -25,17 +25,21 @@ class Move:
     """How one step of strength moves rows x [..., d].
 
     vector [d]: the step itself, or with a basis the place to go to. basis [k, d], orthonormal rows: only what
-    lies in this subspace moves, and it moves towards `vector`, there at strength 1.
+    lies in this subspace moves, and it moves towards `vector`, there at strength 1. gate [d + 1]: a linear
+    model with its bias, whose sigmoid says how much of the step a row takes (None: all rows all of it).
     """
 
     vector: Tensor
     basis: Tensor | None = None
+    gate: Tensor | None = None
 
     def shift(self, x: Tensor, strength: Tensor) -> Tensor:
         """What is added to x [N, R, d] at strength [N]."""
         step = self.vector.expand_as(x)
         if self.basis is not None:
             step = step - x @ self.basis.t() @ self.basis
+        if self.gate is not None:
+            step = step * (x @ self.gate[:-1] + self.gate[-1]).sigmoid()[..., None]
         return step * strength.view(-1, 1, 1)
 
 

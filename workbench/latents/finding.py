@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 
 from workbench.evaluation.features import Judge
 from workbench.latents import ganspace, sefa
 from workbench.latents.directions import Direction
 from workbench.latents.effects import DRIFTS, measure_direction
 from workbench.latents.points import draw
-from workbench.latents.supervised import Sample, draw_sample, fit_factors, fit_turns
+from workbench.latents.supervised import Sample, draw_sample, fit_factors, fit_turns, loosened
 from workbench.latents.text_directions import between_phrases
 from workbench.pipeline import Pipeline
 
 MEASURE_SEED = 8_000_301  # effects that are stored; the scores of `evaluate edits` use other samples
 TUNE_SEED = 8_000_401
-STRENGTHS = (0.9, 1.0, 1.1, 1.25)  # of directions to a class; the best of them is suggested
+STRENGTHS = (0.9, 1.1, 1.3)  # of directions to a class; the best of them is suggested
+GATES = (0.0, 3.0, None)  # how far the rows that do not name the factor go along: see `supervised.loosened`
 PHRASES = (
     ("a dog", "a white dog"),
     ("a dog", "a dog in the snow"),
@@ -48,7 +50,7 @@ def find_directions(
     tuned on a third set of samples.
     """
     sample, held = draw_sample(pipeline, fit), draw_sample(pipeline, n, seed=MEASURE_SEED)
-    tune = draw_sample(pipeline, max(20, n // 5), seed=TUNE_SEED)
+    tune = draw_sample(pipeline, max(20, n // 4), seed=TUNE_SEED)
     found = [tuned(pipeline, judge, d, tune) for d in fit_factors(pipeline, sample, held)]
     found += fit_turns(pipeline, judge, sample, held)
     found += ganspace.find(pipeline, held.captions[:24])
@@ -59,16 +61,17 @@ def find_directions(
 
 
 def tuned(pipeline: Pipeline, judge: Judge, direction: Direction, sample: Sample) -> Direction:
-    """The direction with the strength that reaches most and leaks least on a sample of its own."""
+    """The direction with the gate and strength that reach most and leak least on a sample of its own."""
     if direction.target is None:
         return direction
     before = judge.measure(draw(pipeline, sample.at))
-    best, score = direction.suggested, -1.0
-    for strength in STRENGTHS:
-        effect = measure_direction(pipeline, judge, direction, sample, strength=strength, before=before)
-        if effect.reached - effect.leaked > score + 1e-9:
-            best, score = strength, effect.reached - effect.leaked
-    return replace(direction, suggested=best)
+    best, score = direction, -1.0
+    for gate, strength in product(GATES, STRENGTHS):
+        tried = loosened(direction, gate)
+        effect = measure_direction(pipeline, judge, tried, sample, strength=strength, before=before)
+        if effect.reached - 2 * effect.leaked > score + 1e-9:
+            best, score = replace(tried, suggested=strength), effect.reached - 2 * effect.leaked
+    return best
 
 
 def measured(

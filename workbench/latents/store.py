@@ -24,7 +24,7 @@ SCHEMA = 1
 KIND = "gigagan-directions"
 FACTS, NUMBERS = "directions.json", "directions.safetensors"
 FOLDER = "latents"  # beside the model it belongs to
-_PARTS = ("vector", "basis")
+_PARTS = ("vector", "basis", "gate")
 
 
 def folder_of(model_folder: str | Path) -> Path:
@@ -72,7 +72,7 @@ def load_directions(folder: str | Path, pipeline: Pipeline) -> list[Direction]:
         )
     try:
         page = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        tensors = load_file(folder / NUMBERS)
+        tensors = load_file(folder / NUMBERS, device=str(pipeline.device))
     except (ValueError, SafetensorError) as error:
         raise WorkbenchError(f"The directions in {folder} are damaged ({error}): find them again.") from error
     if not isinstance(page, dict) or page.get("kind") != KIND or page.get("schema") != SCHEMA:
