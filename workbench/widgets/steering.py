@@ -61,7 +61,7 @@ def measured(
 
 
 def effects_table(directions: Sequence[Direction]) -> Page:
-    """What each direction was measured to do: a row for each that was."""
+    """What each direction was measured to do, a row for each that was; a sentence where none was."""
     rows = []
     for direction in directions:
         effect = direction.effect
@@ -73,7 +73,7 @@ def effects_table(directions: Sequence[Direction]) -> Page:
             [direction.name, direction.source, reached, f"{effect.leaked:.0%}", turned, str(effect.n)]
         )
     if not rows:
-        raise WorkbenchError("None of these directions was measured: give them to `measured` first.")
+        return Page("None of these directions was measured yet.")
     return rows_table(["direction", "from", "reached", "leaked", "turned by", "pictures"], rows)
 
 
