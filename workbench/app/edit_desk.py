@@ -1,5 +1,8 @@
 """The components of the Edit tab that show an edit, how they are filled, and how its events are sent."""
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -7,6 +10,7 @@ import gradio as gr
 from workbench.app import edit_view, edit_work
 from workbench.app.edit_work import Lab
 from workbench.app.jobs import MODEL_QUEUE
+from workbench.errors import WorkbenchError
 
 LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 DRAG = {**LIGHT, "trigger_mode": "always_last"}
@@ -37,6 +41,20 @@ class Desk:
         """Everything that shows the edit."""
         return [*self.drawn, self.ends[0], self.ends[1], self.directions, *self.fields.values()]
 
+    def on(self, event: Any, act: Callable[..., Any], inputs: Any, outputs: list[Any], **how: Any) -> None:
+        """Wire an event that does not wait in the queue. What a person can mend is told in the notice, and
+        everything else stays: Gradio itself shows the errors of queued events only.
+        """
+
+        @functools.wraps(act)
+        def told(*values: Any) -> list[Any]:
+            try:
+                return [*act(*values), ""]
+            except (WorkbenchError, OSError) as error:
+                return [*[gr.skip()] * len(outputs), edit_view.notice_html(str(error))]
+
+        event(told, inputs, [*outputs, self.notice], **{**LIGHT, **how})
+
     def redraw(self, history: Any) -> list[Any]:
         """Values of `drawn`. The picture is drawn before anything is returned: a refusal changes nothing."""
         edit = history.now
@@ -48,8 +66,6 @@ class Desk:
 
     def ends_of(self, edit: Any) -> list[str]:
         """Values of the two ends."""
-        from dataclasses import replace
-
         ends = (edit.before, replace(edit.before, first=edit.second, start=""))
         names = ("first", "second")
         seeds = ["your own" if end.start else f"seed {end.first.seed}" for end in ends]

@@ -67,7 +67,7 @@ def keep_part(desk: Desk) -> None:
         def film(
             history: Any, frames: float, back: bool, request: gr.Request, kind: str = kind
         ) -> Iterator[Any]:
-            visitor = str(request.session_hash)
+            visitor = f"{request.session_hash} film"
             for what, value in edit_keeping.film(
                 desk.lab, begun(history).now, kind, int(frames), back, visitor
             ):
@@ -78,13 +78,13 @@ def keep_part(desk: Desk) -> None:
                     yield gr.skip(), status_html(value or "Stopped; nothing was kept.")
 
         jobs.append(button.click(film, [desk.history, frames, back], [files, said], **_FILMS))
-    _wire_stop(desk, stop)
+    _wire_stop(desk, stop, "film")
 
 
-def _wire_stop(desk: Desk, stop: gr.Button) -> None:
+def _wire_stop(desk: Desk, stop: gr.Button, what: str) -> None:
     def end(request: gr.Request) -> None:
         # No `cancels`: the work sees the flag at its next picture, and tells then that it has stopped.
-        desk.lab.stops.stop(str(request.session_hash))
+        desk.lab.stops.stop(f"{request.session_hash} {what}")
 
     stop.click(end, None, None, **LIGHT)
 
@@ -140,4 +140,4 @@ def own_part(desk: Desk) -> None:
 
     inputs = [desk.history, upload, prompt, seconds]
     find.click(run, inputs, [*desk.all, said], **{**HEAVY, "show_progress": "hidden"})
-    _wire_stop(desk, stop)
+    _wire_stop(desk, stop, "upload")

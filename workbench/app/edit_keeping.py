@@ -111,7 +111,9 @@ def _film(lab: Lab, edit: Any, kind: str, frames: int, back: bool, tell: Tell) -
     paced = pace.walk(pipeline, way, frames, distance=_distance(), drawn=drawn)
     tell(f"Writing the {kind} …")
     path = lab.studio.new_folder() / f"walk.{kind.lower()}"
-    return str(save(paced.frames, path, back=back)), paced.max_step_ratio
+    save(paced.frames, path, back=back)
+    tell("Written.")  # Stop was pressed while it was written, perhaps
+    return str(path), paced.max_step_ratio
 
 
 def find(

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ def told(edit: Any) -> str:
     return f"{begin}: {'; '.join(parts)}." if parts else f"{begin}: nothing changed yet."
 
 
+def notice_html(sentence: str) -> str:
+    """What went wrong, over the page for some seconds; the same mistake twice is shown twice."""
+    return f'<p class="wb-notice" role="alert" data-when="{time.monotonic_ns()}">{html.escape(sentence)}</p>'
+
+
 def empty_html(sentence: str) -> str:
     """In place of the picture."""
     return f'<p class="wb-hint" role="status">{html.escape(sentence)}</p>'
@@ -143,7 +149,8 @@ def directions_html(directions: Sequence[Any], strengths: Mapping[str, float], w
             f'<details data-group="{html.escape(name)}"{" open" if used or k == 0 else ""}>'
             f"<summary>{title} <small>{len(grouped[name])}</small></summary>{rows}</details>"
         )
-    return f'<div class="wb-directions">{"".join(shown)}</div>'
+    # Moved sliders are not in the page's own value: it must differ from the last one to be taken up again.
+    return f'<div class="wb-directions" data-when="{time.monotonic_ns()}">{"".join(shown)}</div>'
 
 
 def group_of(direction: Any) -> str:

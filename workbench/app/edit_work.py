@@ -1,8 +1,9 @@
 """What the Edit tab does, without the page: draw an edit, mix styles, change one control, roll a new one."""
 
 import random
+import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,35 @@ class Table:
     negative: str
 
 
+class Memory:
+    """What was made for the keys that were asked for last, for several visitors at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gave for this key, now or before."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()  # outside of the lock: it may take long, and two making the same do no harm
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > self.most:
+                self._kept.popitem(last=False)
+        return made
+
+
 class Lab:
     """The model for edits. It keeps the way between two pictures, so that a slider only draws."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         self.stops = Stops()
-        self._ways: OrderedDict[Any, Any] = OrderedDict()
-        self._pictures: OrderedDict[Any, str] = OrderedDict()
+        self._ways, self._pictures = Memory(_KEPT_WAYS), Memory(_KEPT_PICTURES)
         self._directions: tuple[Any, list[Any], str] | None = None
         self._folder: Path | None = None
 
@@ -83,17 +105,13 @@ class Lab:
 
     def picture(self, edit: Any) -> str:
         """The picture of an edit as the page shows it; those that come again are kept."""
-        if edit not in self._pictures:
-            self._pictures[edit] = edit_view.data_uri(self.draw(edit))
-        return _kept(self._pictures, edit, _KEPT_PICTURES)
+        return self._pictures.get(edit, lambda: edit_view.data_uri(self.draw(edit)))
 
     def _way(self, edit: Any) -> Any:
         from workbench.latents import session
 
         bare = edit.before
-        if bare not in self._ways:
-            self._ways[bare] = session.path(self.studio.pipeline(), bare)
-        return _kept(self._ways, bare, _KEPT_WAYS)
+        return self._ways.get(bare, lambda: session.path(self.studio.pipeline(), bare))
 
     # --- the table of styles ---
 
@@ -131,15 +149,6 @@ def cell(edit: Any, spec: Table | None, row: Any, column: Any) -> Any:
         mixing=(Mixed(which=spec.which, key=spec.styles[column]),),
         start="",
     )
-
-
-def _kept(kept: OrderedDict, key: Any, most: int) -> Any:
-    """The entry of a memory that holds the newest `most`."""
-    kept.move_to_end(key)
-    value = kept[key]
-    while len(kept) > most:
-        kept.popitem(last=False)
-    return value
 
 
 # --- from controls to edits ---

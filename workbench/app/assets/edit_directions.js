@@ -33,7 +33,12 @@ element.addEventListener(
   },
   true,
 );
+// The page keeps the elements and changes their attributes; a slider that was moved no longer follows its own.
 watch("value", () => {
+  for (const range of element.querySelectorAll("input[type=range]")) {
+    range.value = range.getAttribute("value");
+    say(range);
+  }
   for (const group of element.querySelectorAll("details"))
     if (opened.has(group.dataset.group)) group.open = opened.get(group.dataset.group);
 });
