@@ -95,7 +95,7 @@ def open_part(desk: Desk) -> None:
         label="Open a PNG made here: its edit comes back",
         file_types=[".png"],
         elem_id="edit-drop",
-        height=120,
+        height=165,
     )
     verdict = gr.HTML(elem_id="edit-verdict")
 
@@ -110,7 +110,7 @@ def open_part(desk: Desk) -> None:
 
 def own_part(desk: Desk) -> None:
     """A picture of the visitor's, found in the model: from then on it is the first picture."""
-    upload = gr.File(label="Any picture: the middle of it is taken", elem_id="edit-upload", height=140)
+    upload = gr.File(label="Any picture: the middle of it is taken", elem_id="edit-upload", height=150)
     prompt = gr.Textbox(
         "",
         label="What it shows",
