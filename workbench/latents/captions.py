@@ -4,8 +4,8 @@ A mixed caption holds the rows of t_local of all its parts, each with a prior: i
 cross-attention before the softmax is normalised. t_global, and so w = M(z, t_global), is mixed linearly.
 
 Differs from the paper, which interpolates the rows of t_local one by one: rows of two prompts that stand at
-the same place mean different words, and the end of text stands elsewhere. With priors (1 - t, t) the two
-captions compete for attention instead, the ends are exact, and a caption mixed with itself is itself.
+the same place mean different words, and the end of text stands elsewhere. With priors the two captions
+compete for attention instead, the ends are exact, and a caption mixed with itself is itself.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from workbench.pipeline import Pipeline
 
 MAX_LOUDNESS = 100.0  # a trained attention is all but hard: 10 moves it a little
 MAX_NEGATIVE = 10.0
+CONTRAST = 3.0
 NEGATIVE = 1.5  # how far a negative word pushes t_global away, in units of its own effect
 _MARKED = re.compile(r"\(([^():]+):\s*([^()]*)\)")
 
@@ -69,11 +70,12 @@ def read(pipeline: Pipeline, prompt: str, *, negative: str = "", strength: float
     return away_from(pipeline, text, marked.text, negative, strength) if negative.strip() else text
 
 
-def mix(texts: Sequence[Text], weights: Tensor | Sequence[float]) -> Text:
+def mix(texts: Sequence[Text], weights: Tensor | Sequence[float], *, contrast: float = 1.0) -> Text:
     """A caption between several of one row each, or of N rows each: prior of every row times its weight.
 
     texts: K of N rows; weights [K] or [N, K], each row summing to 1 where a caption "between" is meant; a
-    weight below 0 moves t_global away and mutes the rows. N comes from the weights where the texts have one
+    weight below 0 moves t_global away and mutes the rows. contrast: power to which the weights are raised for
+    the priors. N comes from the weights where the texts have one
     row.
     """
     weights = torch.as_tensor(weights, dtype=torch.float32, device=texts[0].t_global.device)
@@ -86,16 +88,21 @@ def mix(texts: Sequence[Text], weights: Tensor | Sequence[float]) -> Text:
     n = len(weights)
     rows = [text if len(text.mask) == n else text.repeat_interleave(n) for text in texts]
     t_global = sum(weights[:, k : k + 1] * row.t_global for k, row in enumerate(rows))
-    prior = torch.cat([_prior(row) * weights[:, k : k + 1].clamp_min(0) for k, row in enumerate(rows)], dim=1)
+    loud = weights.clamp_min(0) ** contrast
+    prior = torch.cat([_prior(row) * loud[:, k : k + 1] for k, row in enumerate(rows)], dim=1)
     joined = (torch.cat([getattr(row, part) for row in rows], dim=1) for part in ("t_local", "mask"))
     t_local, mask = joined
     return Text(t_local, t_global, mask, prior)
 
 
 def between(a: Text, b: Text, t: Tensor | Sequence[float]) -> Text:
-    """The captions at t [N] in [0, 1] from a to b (one row each): exactly a at 0, exactly b at 1."""
+    """The captions at t [N] in [0, 1] from a to b (one row each): exactly a at 0, exactly b at 1.
+
+    A trained attention is all but hard: the louder caption's words win everywhere until the odds are far on
+    the other side. So the odds go as ((1 - t) / t)^3, which spreads the turn over the whole path.
+    """
     t = torch.as_tensor(t, dtype=torch.float32)
-    return mix([a, b], torch.stack([1 - t, t], dim=1))
+    return mix([a, b], torch.stack([1 - t, t], dim=1), contrast=CONTRAST)
 
 
 def away_from(pipeline: Pipeline, text: Text, prompt: str, negative: str, strength: float = NEGATIVE) -> Text:
