@@ -114,6 +114,9 @@ demo-models: $(APP_READY)
 	$(RUN) gif $(DEMO)/shepherd-64
 	$(RUN) evaluate faithfulness --model $(DEMO)/shepherd-64/model --judge $(DEMO)/judge --device $(DEVICE) --json \
 	  | tee $(DEMO)/faithfulness.json
+	if [ ! -f $(DEMO)/shepherd-64/model/latents/directions.json ]; then
+	  $(RUN) directions --model $(DEMO)/shepherd-64/model --judge $(DEMO)/judge --device $(DEVICE)
+	fi
 	$(RUN) ablate --data $(DEMO)/world --out $(DEMO)/ablation --clip $(DEMO)/mini-clip --judge $(DEMO)/judge --device $(DEVICE)
 	echo "The models are in $(DEMO). Look at them: $(RUN) app --model $(DEMO)/shepherd-64/model"
 
