@@ -68,6 +68,36 @@ def invert(
     print_result({**{name: getattr(found, name) for name in said}, "picture": str(path)}, as_json)
 
 
+@app.command(name="train-encoder")
+def train_encoder(
+    *,
+    model: str = DEMO_MODEL,
+    out: File = None,
+    images: int = 100_000,
+    seed: int = 0,
+    device: Text = None,
+) -> None:
+    """Train the encoder that inversion starts from, on pictures of the model's own. The same line goes on.
+
+    Args:
+        model: Model folder or Hugging Face name.
+        out: Folder for encoder.json and encoder.safetensors; the model's own `latents` when left out.
+        images: Pictures to draw and learn from.
+        seed: Seed of weights, captions and noise.
+        device: cpu or cuda; cuda where there is one when left out.
+    """
+    from workbench.images import check_place
+    from workbench.latents.encoder import train_encoder
+    from workbench.latents.store import folder_of
+    from workbench.pipeline import Pipeline
+
+    folder = folder_of(find_model(model)) if out is None else out
+    check_place(folder)
+    pipeline = Pipeline.from_pretrained(find_model(model), device=device)
+    train_encoder(pipeline, folder, images=images, seed=seed, progress=say_progress)
+    print(folder)
+
+
 @evaluate.command(name="inversion")
 def evaluate_inversion(
     *,
