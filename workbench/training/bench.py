@@ -40,7 +40,8 @@ _FREE = 2**28  # numbers of four bytes: 1 GiB, more than a step of 32 small pict
 
 @dataclass(frozen=True, kw_only=True)
 class StepSpeed:
-    """Speed of whole training steps (D and G, all losses on, penalties at their interval).
+    """Speed of whole training steps: D and G, every loss that the preset trains with (what it leaves off, as
+    the reconstruction, stays off), penalties at their interval.
 
     images_per_s: batch over the mean second of a full penalty interval; kernel_share: self time inside
     convolution and matrix kernels over all operators' self time (None without a profile); profile: (operator,
