@@ -16,36 +16,15 @@ from workbench.latents.history import ONE_GESTURE_S, History
 from workbench.latents.mixing import mix_layers
 from workbench.latents.paths import Key, curve
 from workbench.latents.points import Points, draw, points
-from workbench.models.generator import Generator, GeneratorConfig
-from workbench.models.mini_clip import new_mini_clip
-from workbench.models.text import TextEncoder
-from workbench.pipeline import Pipeline, remake
+from workbench.pipeline import remake
 
 A, B, C = Key("a white dog in the snow", 3), Key("a black dog in the city", 4), Key("a red dog", 5)
 PLAIN = Edit(first=A, second=B)
 
 
-WORDS = ("white", "black", "red", "dog", "in", "the", "snow", "city", "a")
-
-
 @pytest.fixture(scope="module")
-def pipeline():
-    sizes = (4, 8, 16)
-    torch.manual_seed(0)
-    config = GeneratorConfig(
-        resolution=16,
-        channels=dict.fromkeys(sizes, 16),
-        kernels={4: 1, 8: 2, 16: 1},
-        blocks=dict.fromkeys(sizes, 1),
-        attention={8: 1},
-        cross_attention={8: 1},
-        z_dim=16,
-        w_dim=32,
-        text_dim=128,
-        text_layers=1,
-    )
-    encoder = TextEncoder.from_clip(new_mini_clip(WORDS))
-    return Pipeline(Generator(config).eval(), encoder, {"name": "tiny"})
+def pipeline(tiny):
+    return tiny
 
 
 @pytest.fixture(scope="module")
