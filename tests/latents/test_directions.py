@@ -1,6 +1,7 @@
 """Directions: subspaces in closed form, moves that stop where they should, files bound to their model."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -47,6 +48,17 @@ def test_a_move_in_a_subspace_arrives_at_1_and_leaves_the_rest(tiny):
     half = direction.at(at, 0.5).ws
     assert torch.allclose(half, (arrived + at.ws) / 2, atol=1e-5)
     assert torch.allclose(direction.at(direction.at(at, 1.0), 1.0).ws, arrived, atol=1e-5)
+
+
+def test_a_gate_decides_how_far_a_row_goes_and_can_be_opened():
+    """sigmoid(0) is a half; opened by ln 3 it is three quarters; without a gate a row goes all the way."""
+    gate = torch.zeros(129)
+    direction = one(w=None, t=Move(vector=torch.ones(128), gate=gate))
+    x, full = torch.zeros(1, 2, 128), torch.ones(1)
+    for by, share in ((0.0, 0.5), (math.log(3), 0.75), (None, 1.0)):
+        opened = supervised.loosened(direction, by)
+        assert torch.allclose(opened.t.shift(x, full), torch.full((1, 2, 128), share))
+    assert torch.equal(direction.t.gate, gate)
 
 
 def test_words_put_in_are_as_loud_as_the_strength(tiny):

@@ -5,7 +5,7 @@ import torch
 
 from workbench.errors import WorkbenchError
 from workbench.latents import layers
-from workbench.latents.mixing import mix_layers, mix_prompts, style_table
+from workbench.latents.mixing import louder_at, mix_layers, mix_prompts, style_table
 from workbench.latents.points import Points, draw, points
 from workbench.latents.truncation import spread, truncate, truncation_grid
 
@@ -82,3 +82,16 @@ def test_truncation_ends_and_identity(tiny):
     assert torch.equal(grid[3:].ws, at.ws) and len(grid) == 6
     with pytest.raises(WorkbenchError, match=r"truncation is 2"):
         truncate(tiny, at, A, over_all=2.0, over_prompt=1.0)
+
+
+def test_words_made_louder_at_one_size_change_nothing_below_it(tiny):
+    at, level = points(tiny, A, 1), 2  # 16 px, which has cross-attention
+    with torch.no_grad():
+        plain, loud, same = (
+            tiny.G.synthesis(p.ws, p.texts)
+            for p in (at, louder_at(at, level, 8.0), louder_at(at, level, 1.0))
+        )
+    assert not torch.equal(plain[0], loud[0]) and torch.allclose(plain[0], same[0], atol=1e-6)
+    assert torch.equal(plain[1], loud[1]) and torch.equal(plain[2], loud[2])
+    silent = louder_at(at, level, 0.0)
+    assert (silent.texts[level].prior[:, 1:] == 0).all() and silent.texts[0].prior is None

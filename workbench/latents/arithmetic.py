@@ -17,11 +17,13 @@ from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
 from workbench.latents.captions import read
 from workbench.latents.points import Points, from_w, from_z
+from workbench.models.inspect import words_of
 from workbench.models.mapping import Text
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline
 
 SPACES = ("prompt", "w")
+_SIGN = re.compile(r"[+\-\u2212](\s|$)")
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ def parse_sum(written: str) -> list[Term]:
     >>> parse_sum("black dog - black + white")
     [Term(prompt='black dog', sign=1.0), Term(prompt='black', sign=-1.0), Term(prompt='white', sign=1.0)]
     """
-    parts = re.split(r"\s+([+\-\u2212])\s+", f" + {written.strip()}")
+    signed = written.strip()
+    signed = signed if _SIGN.match(signed) else f"+ {signed}"
+    parts = re.split(r"(?:^|\s+)([+\-\u2212])(?:\s+|$)", signed)
     terms = [
         Term(prompt.strip(), 1.0 if sign == "+" else -1.0)
         for sign, prompt in zip(parts[1::2], parts[2::2], strict=True)
     ]
-    if not terms or not all(term.prompt for term in terms):
+    if not terms or any(not term.prompt or _SIGN.match(term.prompt) for term in terms):
         raise WorkbenchError(
             f"{written!r:.80} is no sum of prompts: write for example "
             '"black shepherd sitting - sitting + lying down".'
@@ -79,8 +83,6 @@ def total(
 
 def _summed(pipeline: Pipeline, terms: Sequence[Term], texts: Sequence[Text]) -> Text:
     """One caption: the words of all terms, each as loud as the signs of all its occurrences add up to."""
-    from workbench.models.inspect import words_of
-
     balance: dict[str, float] = {}
     for term in terms:
         for word in words_of(term.prompt, pipeline.text_encoder):

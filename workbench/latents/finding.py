@@ -25,7 +25,7 @@ PHRASES = (
     ("a dog", "a dog at night"),
 )
 SETTINGS = ("{}", "{} on the beach", "{} by day", "{} sitting", "{} lying in the city at sunset")
-# How the judge's readings are said, low and high: "turn 1: looks left / right".
+# What an unlabelled direction does, by the reading of the judge that it moves most.
 WORDS = {
     "azimuth_deg": "turns",
     "x": "stands left or right",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -172,16 +172,3 @@ def _measured(
     return measure_edit(
         pipeline, judge, sample.at, lambda at: edited, target=factor, wanted=wanted, before=before
     )
-
-
-def effect_table(directions: Sequence[Direction]) -> list[dict]:
-    """One row a direction, as plain values: name, source, suggested strength and what was measured."""
-    return [
-        {
-            "name": direction.name,
-            "source": direction.source,
-            "suggested": direction.suggested,
-            **({} if direction.effect is None else asdict(direction.effect)),
-        }
-        for direction in directions
-    ]

@@ -13,6 +13,8 @@ from workbench.models.generator import Generator
 from workbench.models.ops import AdaptiveConv2d
 from workbench.pipeline import Pipeline
 
+STEP = 0.1
+
 
 def modulation(G: Generator, which: str = "all", *, with_selection: bool = False) -> Tensor:
     """Rows of every style affine of the layers, each of unit length: [channels, w_dim].
@@ -43,11 +45,11 @@ def eigenvectors(A: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def find(
     pipeline: Pipeline, *, count: int = 4, layers: str = "all", with_selection: bool = False
 ) -> list[Direction]:
-    """SeFa directions of a range of layers; one unit of strength is the mean deviation of w's numbers over z,
-    times the square root of their count: as long as a typical step between two w.
+    """SeFa directions of a range of layers. One unit of strength moves w by STEP for each of its numbers, in
+    the root mean square: a little less than w of one prompt varies with z in the shipped model.
     """
     found, values = eigenvectors(modulation(pipeline.G, layers, with_selection=with_selection), count)
-    scale = pipeline.G.config.w_dim**0.5 * 0.1
+    scale = STEP * pipeline.G.config.w_dim**0.5
     where = "" if layers == "all" else f" {layers}"
     return [
         Direction(
