@@ -124,13 +124,16 @@ class SynthesisBlock(nn.Module):
         needs_skip = in_channels != c and not first
         self.skip = EqualConv2d(in_channels, c, 1, bias=False) if needs_skip else nn.Identity()
         self.attention = nn.ModuleList(
-            SelfAttention(c, w_dim=w_dim, mlp_ratio=config.mlp_ratio)
-            for _ in range(config.layers_after(config.attention, size, index))
+            self.self_attention(config, size) for _ in range(config.layers_after(config.attention, size, index))
         )
         self.cross = nn.ModuleList(
             CrossAttention(c, text_dim=config.text_dim)
             for _ in range(config.layers_after(config.cross_attention, size, index))
         )
+
+    def self_attention(self, config: GeneratorConfig, size: int) -> SelfAttention:
+        """A layer of self-attention at a size; the upsampler's looks through windows."""
+        return SelfAttention(config.channels[size], w_dim=config.w_dim, mlp_ratio=config.mlp_ratio)
 
     @property
     def num_ws(self) -> int:
