@@ -142,16 +142,21 @@ class Lpips:
 
 
 def perceptual_distance(
-    kind: Kind = "auto", clip: str | Path | None = None, *, device: str | torch.device = "cpu"
+    kind: Kind = "auto",
+    clip: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> DetailDistance:
     """A distance that sees detail: "lpips", "clip" (FeatureDistance of `clip`, the mini-CLIP when None), or
-    "auto": LPIPS where its weights are at hand, else the other. Its `name` says which.
+    "auto": LPIPS where its weights are at hand, else the other. Its `name` says which. dtype: in which a
+    CLIP's tower computes.
     """
     if kind not in ("auto", "lpips", "clip"):
         raise WorkbenchError(f"The perceptual distance {kind!r} is not known: use auto, lpips or clip.")
     if kind == "lpips" or (kind == "auto" and any(lpips_backbone(net).is_file() for net in LPIPS_NETS)):
         return Lpips(device=device)
-    return FeatureDistance(clip, device=device)
+    return FeatureDistance(clip, device=device, dtype=dtype)
 
 
 def _weights(net: str):

@@ -325,10 +325,23 @@ class Discriminator(nn.Module):
                     out.extend(judged.split(n))
         return (logits, decoded) if reconstruct else logits
 
+    def _takes_oblong(self, x_pyramid: list[Tensor]) -> bool:
+        """Whether these levels are those of one oblong picture that counts as this D's size: a D that ends in
+        a mean takes any whose sides are whole pixels of its smallest map.
+        """
+        c, (height, width) = self.config, x_pyramid[0].shape[-2:]
+        unit = c.resolution // 4
+        whole = c.collapse == "mean" and self.decoder is None and height % unit == width % unit == 0
+        levels = [[height * e // c.resolution, width * e // c.resolution] for e in c.entries]
+        return whole and levels == [list(x.shape[-2:]) for x in x_pyramid]
+
     def _check(self, x_pyramid: list[Tensor], captions: list[Tensor] | None, reconstruct: int) -> None:
         """Raises WorkbenchError for pictures, captions or rows that this D was not built for."""
         sizes, n = [x.shape[-1] for x in x_pyramid], len(x_pyramid[0]) if x_pyramid else 0
-        if oblong := [list(x.shape[-2:]) for x in x_pyramid if x.shape[-2] != x.shape[-1]]:
+        oblong = [list(x.shape[-2:]) for x in x_pyramid if x.shape[-2] != x.shape[-1]]
+        if oblong and self._takes_oblong(x_pyramid):
+            sizes, oblong = list(self.config.entries), []
+        if oblong:
             raise WorkbenchError(
                 f"D was given a picture of {oblong[0][0]} x {oblong[0][1]} px: expected squares of "
                 f"{list(self.config.entries)} px. Cut the pictures square first."
@@ -367,5 +380,6 @@ class Discriminator(nn.Module):
 
 def pyramid_for(x_pyramid: list[Tensor], entries: tuple[int, ...]) -> list[Tensor]:
     """The levels of G's pyramid that D judges, in D's order."""
-    by_size = {x.shape[-1]: x for x in x_pyramid}
+    widest = x_pyramid[0].shape[-1]
+    by_size = {entries[0] * x.shape[-1] // widest: x for x in x_pyramid}
     return [by_size[size] for size in entries]

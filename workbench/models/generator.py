@@ -123,9 +123,8 @@ class SynthesisBlock(nn.Module):
         self.bias0, self.bias1 = nn.Parameter(torch.zeros(wide)), nn.Parameter(torch.zeros(wide))
         needs_skip = in_channels != c and not first
         self.skip = EqualConv2d(in_channels, c, 1, bias=False) if needs_skip else nn.Identity()
-        self.attention = nn.ModuleList(
-            self.self_attention(config, size) for _ in range(config.layers_after(config.attention, size, index))
-        )
+        layers = config.layers_after(config.attention, size, index)
+        self.attention = nn.ModuleList(self.self_attention(config, size) for _ in range(layers))
         self.cross = nn.ModuleList(
             CrossAttention(c, text_dim=config.text_dim)
             for _ in range(config.layers_after(config.cross_attention, size, index))

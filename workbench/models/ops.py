@@ -300,14 +300,15 @@ def downsample(x: Tensor, gain: float = 1.0) -> Tensor:
     return F.avg_pool2d(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=c), 2)
 
 
-def box_pyramid(x: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
+def box_pyramid(x: Tensor, sizes: tuple[int, ...], side: int | None = None) -> list[Tensor]:
     """The picture at each of `sizes` (powers of two, falling) by exact 2 x 2 means: differentiable, for D's
     real side.
 
-    x [N, 3, S, S] -> list of [N, 3, size, size]. The paper leaves the filter open (Sec. 3.3).
+    x [N, 3, S, S] -> list of [N, 3, size, size]. side: the size that x counts as, for oblong pictures; S
+    otherwise. The paper leaves the filter open (Sec. 3.3).
     """
     levels = []
     for size in sizes:
-        factor = x.shape[-1] // size
+        factor = (side or x.shape[-1]) // size
         levels.append(x if factor == 1 else F.avg_pool2d(x, factor))
     return levels

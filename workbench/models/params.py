@@ -12,12 +12,15 @@ from torch import nn
 
 from workbench.errors import WorkbenchError
 from workbench.models.discriminator import Discriminator
-from workbench.models.generator import Generator
 from workbench.models.presets import Preset
 from workbench.models.vision_aided import VisionHead
 
 # Kang et al. 2023, Sec. 4 and App. A: frozen CLIP towers are not counted
-PAPER = {"gigagan-64": {"G": 652_500_000, "D": 381_400_000}}
+PAPER = {
+    "gigagan-64": {"G": 652_500_000, "D": 381_400_000},
+    "upsampler-64-512": {"G": 359_100_000},
+    "upsampler-128-1024": {"G": 693_000_000},
+}
 
 # the first pattern found in a parameter's name says which part it belongs to; shown in this order
 PARTS = {
@@ -31,6 +34,8 @@ PARTS = {
         "RGB outputs": r"^(to_rgb\.|rgb_bias$)",
         "skip-layer excitation": r"^excitation\.",
         "constant": r"^constant$",
+        "noise level": r"^noise_level\.",
+        "input's encoder": r"^(from_rgb|down|skips)\.",
         "convolutions (banks)": r"^blocks\.",
     },
     "D": {
@@ -118,7 +123,7 @@ def count(preset: Preset) -> ParameterTable:
     """
     with torch.device("meta"):
         networks = {
-            "G": count_parts(Generator(preset.generator), "G"),
+            "G": count_parts(preset.network(), "G"),
             "D": count_parts(Discriminator(preset.discriminator), "D"),
         }
         if (aided := preset.vision_aided) is not None:

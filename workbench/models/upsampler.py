@@ -65,7 +65,7 @@ class UpsamplerConfig:
 
     def __post_init__(self) -> None:
         if self.factor not in FACTORS or isinstance(self.factor, bool):
-            raise WorkbenchError(f"factor is {self.factor!r}: expected one of {', '.join(map(str, FACTORS))}.")
+            raise WorkbenchError(f"factor is {self.factor!r}: expected one of {list(FACTORS)}.")
         check_counts(self, ("down", "z_dim", "w_dim", "mapping_layers", "mlp_ratio"))
         check_counts(self, ("text_layers",), low=0)
         check_text_dim(self.text_dim)

@@ -44,7 +44,9 @@ def accumulated_step(
         stats.append(found)
         spreads.append(seen)
     means = _mean_statistics(stats)
-    means["D.norm"], good = steps.update(players, "D", players.opt_D, means["D.loss"], config)
+    good = True
+    if config.adversarial_weight > 0:
+        means["D.norm"], good = steps.update(players, "D", players.opt_D, means["D.loss"], config)
     w = torch.zeros_like(players.G.w_avg)
     if good:
         whole = players.processes.mean(torch.stack(spreads).mean(0))
@@ -86,6 +88,8 @@ def _d_part(
         if players.tower is not None:
             fake_maps, _ = steps.see_fakes(players, part, fakes, config)
         spreads = losses.spreads([fakes[0], *fake_maps, part.images, *real_maps])
+    if config.adversarial_weight == 0:
+        return {}, torch.stack(spreads)
     stats, loss = d_losses(players, part, captions, fakes, real_maps, fake_maps, step=step, config=config)
     players.backward("D", loss / count)
     return {name: value.detach() for name, value in stats.items()}, torch.stack(spreads)

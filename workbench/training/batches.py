@@ -20,7 +20,7 @@ from workbench.noise import draw_z, generator_for
 from workbench.training.captions import CaptionTable, Encoder
 from workbench.training.config import TrainConfig
 from workbench.training.shares import Share, check_shares
-from workbench.training.step_batch import StepBatch
+from workbench.training.step_batch import LowPictures, StepBatch
 
 # Streams of the run's seed: z and augmentations of a step never share one with data order, flips or
 # mismatches.
@@ -83,15 +83,21 @@ class Feed:
         mismatch = mismatch.masked_fill(~valid, -1)
         z = torch.randn(total, self.z_dim, generator=generator_for(seed, _Z + step))
         shared = {} if share.count == 1 else self._of_the_others(batch, mismatch, share)
+        images, low = self._seen(batch.images, step, share)
         return StepBatch(
-            images=batch.images.to(self.device, memory_format=torch.channels_last),
+            images=images.to(self.device, memory_format=torch.channels_last),
             text=None if self.captions is None else self.captions.of(batch.captions[rows]),
             mismatch=shared.pop("mismatch", mismatch).to(self.device),
             z=share.own(z).to(self.device),
             generator=generator_for(seed, _AUGMENT + step),
             share=share,
+            low=low,
             **shared,
         )
+
+    def _seen(self, pictures: Tensor, step: int, share: Share) -> tuple[Tensor, LowPictures | None]:
+        """What D sees of this share's pictures, and what G is given of them: nothing."""
+        return pictures, None
 
     def _of_the_others(self, batch: Batch, mismatch: Tensor, share: Share) -> dict:
         """What a share's StepBatch holds of the other shares, and its `mismatch` by its own count."""

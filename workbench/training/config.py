@@ -11,6 +11,7 @@ from pathlib import Path
 
 from workbench.errors import WorkbenchError
 from workbench.noise import check_seed
+from workbench.training.degrading import parse_degradations
 from workbench.training.lengths import Length, in_images, parse_grid, parse_length
 
 # What `resume="extend"` may change in a run that exists: the budget, the rates and weights, and when things
@@ -20,7 +21,8 @@ LENGTHS = ("images", "log_every_nimg", "sample_every_nimg", "eval_every_nimg", "
 # Settings that leave no trace in a run's record while they are at their default (see ARCHITECTURE.md).
 OPTIONS = (
     "ema_rampup", "grid", "conditioning", "gradient_checkpointing", "compile", "accumulate",
-    "ada_target", "ada_kimg",
+    "ada_target", "ada_kimg", "adversarial_weight", "pixel_weight", "perceptual_weight", "perceptual",
+    "picture_size", "aspects", "degradations",
 )  # fmt: skip
 CHOICES = {
     "adversarial": ("nonsaturating", "relativistic"),
@@ -28,6 +30,7 @@ CHOICES = {
     "matching_G": ("off", "cooperative", "adversarial"),
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "conditioning": ("auto", "none", "class", "text"),
+    "perceptual": ("auto", "lpips", "clip"),
 }
 
 
@@ -59,6 +62,13 @@ class TrainConfig:
     compile: torch.compile of the passes that no double backward runs through. accumulate: passes in
     which each process takes its share of a step, for less memory; the weights are those of one pass but for
     rounding.
+
+    Of upsamplers alone: adversarial_weight: of all that D says; 0 = D does not take part. pixel_weight: of
+    the mean absolute difference to the true picture; perceptual_weight: of a perceptual distance to it,
+    perceptual: "lpips", "clip" (our mini-CLIP's features) or "auto" (LPIPS where its weights are at hand).
+    picture_size: side of the pictures that crops are cut from, 0 = D's own size. aspects: crops of several
+    shapes, for a D that collapses by its mean. degradations: comma-separated, of "blur", "kernels", "jpeg",
+    by which inputs of real photos are made; "" = exact means of pixels.
     """
 
     preset: str = "shepherd-64"
@@ -102,6 +112,13 @@ class TrainConfig:
     accumulate: int = 1
     ada_target: float = 0.0
     ada_kimg: float = 500.0
+    adversarial_weight: float = 1.0
+    pixel_weight: float = 0.0
+    perceptual_weight: float = 0.0
+    perceptual: str = "auto"
+    picture_size: int = 0
+    aspects: bool = False
+    degradations: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
@@ -111,7 +128,9 @@ class TrainConfig:
             object.__setattr__(self, name, parse_length(name, getattr(self, name), low=low))
         for name in ("batch_size", "r1_every", "keep_checkpoints", "accumulate"):
             _check_int(name, getattr(self, name), 1)
-        for name in ("gradient_checkpointing", "compile"):
+        _check_int("picture_size", self.picture_size, 0)
+        parse_degradations(self.degradations)
+        for name in ("gradient_checkpointing", "compile", "aspects"):
             _check_switch(name, getattr(self, name))
         _check_int("eval_n", self.eval_n, 2)
         object.__setattr__(self, "seed", check_seed(self.seed))
@@ -130,6 +149,9 @@ class TrainConfig:
             "vision_weight",
             "range_weight",
             "reconstruction_weight",
+            "adversarial_weight",
+            "pixel_weight",
+            "perceptual_weight",
         ):
             _check_number(name, getattr(self, name), low=0.0)
         for name, allowed in CHOICES.items():
@@ -144,6 +166,12 @@ class TrainConfig:
                 f"ada_target is {self.ada_target:g}, and there is nothing to adapt: it decides how often the "
                 "changes of diffaugment are made before the vision-aided heads. Give --diffaugment a policy "
                 "and --vision-weight a weight, or leave ada_target at 0."
+            )
+        if self.adversarial_weight == 0 and self.vision_weight > 0:
+            raise WorkbenchError(
+                "adversarial_weight is 0 while vision_weight is "
+                f"{self.vision_weight:g}: the vision-aided heads learn in D's step, which is then left out. "
+                "Set vision_weight to 0 too."
             )
         if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
             raise WorkbenchError(

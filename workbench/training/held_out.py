@@ -32,6 +32,6 @@ class HeldOut:
     @staticmethod
     def _mean(players: Players, batch: StepBatch) -> float:
         D = players.D
-        pictures = box_pyramid(batch.images, D.config.entries)
+        pictures = box_pyramid(batch.images, D.config.entries, D.config.resolution)
         (judged,) = D(pictures, text_of_D(D, pair_features(batch.text)))
         return float(torch.stack([x.float().mean() for x in judged]).mean())

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
+from workbench.evaluation.perceptual import DetailDistance, perceptual_distance
 from workbench.models.clip_io import Clip, load_clip
 from workbench.models.discriminator import Discriminator
 from workbench.models.generator import Generator
 from workbench.models.presets import Preset
 from workbench.models.text import TextEncoder, TwoEncoders
+from workbench.models.upsampler import Upsampler
 from workbench.models.vision_aided import ImageTower, VisionAided
 from workbench.training.augment import Adaptive
 from workbench.training.compiling import compiled
@@ -59,7 +61,7 @@ class Players:
     hold.
     """
 
-    G: Generator
+    G: Generator | Upsampler
     D: Discriminator
     heads: VisionAided | None
     tower: ImageTower | None
@@ -74,6 +76,7 @@ class Players:
     scale: LossScale | None = None  # of float16
     ada: Adaptive | None = None  # how often pictures are changed before the heads
     compiled: dict[str, Callable] = field(default_factory=dict)  # of `compiling`, where it is asked for
+    perceptual: DetailDistance | None = None  # of an upsampler's pictures to the true ones
 
     def modules(self) -> dict[str, nn.Module]:
         """Modules with state of their own, by name."""
@@ -116,6 +119,15 @@ def _reader(preset: Preset, clip: Clip, folder: str | Path) -> TextEncoder | Non
     return encoder
 
 
+def _perceptual(
+    preset: Preset, config: TrainConfig, clip: str | Path, device: str | torch.device, dtype: torch.dtype
+) -> DetailDistance | None:
+    """The distance to the true pictures that an upsampler learns from, None where there is none."""
+    if not preset.upsamples or config.perceptual_weight == 0:
+        return None
+    return perceptual_distance(config.perceptual, clip=clip, device=device, dtype=dtype)
+
+
 def build(
     preset: Preset,
     config: TrainConfig,
@@ -141,7 +153,7 @@ def build(
     dtype = DTYPES[precision]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        G, D = Generator(preset.generator), Discriminator(preset.discriminator)
+        G, D = preset.network(), Discriminator(preset.discriminator)
         aided = preset.vision_aided if config.vision_weight > 0 else None
         tower = heads = None
         if aided is not None or config.clip_weight > 0:
@@ -165,6 +177,6 @@ def build(
         G=G, D=D, heads=heads, tower=tower, text_encoder=text_encoder, captions=captions, clip=clip,
         opt_G=_adam([G], config.lr_G, config.betas), opt_D=_adam([D, heads], config.lr_D, config.betas),
         guard=NormGuard().to(device), scale=LossScale().to(device) if precision == "fp16" else None,
-        ada=ada,
+        ada=ada, perceptual=_perceptual(preset, config, clip_folder, device, dtype),
         compiled=compiled(G, D, device) if config.compile else {},
     )  # fmt: skip

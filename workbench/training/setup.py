@@ -17,9 +17,11 @@ from workbench.models.presets import Preset
 from workbench.training import checkpoint, conditioning, players, runs, sharding, warm_start
 from workbench.training.batches import Feed, grid_plan
 from workbench.training.config import TrainConfig
+from workbench.training.crops import CropFeed
 from workbench.training.held_out import HeldOut
 from workbench.training.players import Players
 from workbench.training.shares import Processes
+from workbench.training.subjects import Drawing, Enlarging, enlarging_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +43,7 @@ class Setup:
     players: Players
     feed: Feed
     held_out: HeldOut | None
-    judge: Judge | None
+    subject: Drawing | Enlarging
     accelerator: object  # accelerate.Accelerator; not imported here, which would cost every start a second
 
 
@@ -68,7 +70,8 @@ def prepare(
     vision_clip = None if vision_clip is None else _found(vision_clip)
     # The main process claims the folder; by the time another looks, the run may be there already.
     old = runs.check_free(out, resume if main else "auto")
-    table = _table(data, preset.generator.resolution, say, progress=progress and main)
+    side = _side(preset, config)
+    table = _table(data, side, say, progress=progress and main)
     config = config.for_epoch(len(table))
     used, preset = conditioning.settle(config, preset, table)
     seen_by = str(clip) if vision_clip is None else f"{clip}, seen by {vision_clip}"
@@ -80,22 +83,26 @@ def prepare(
     facts |= _warm(cast, out, old, start_from, say)
     conditioning.explain(used.conditioning, table, cast.text_encoder, say)
     cast.processes = processes
-    feed = Feed(
-        table, cast.captions, used, preset.generator.z_dim, device,
+    feed = _feed(
+        table, cast, used, preset, device,
         rank=processes.rank, world=processes.world, groups=_groups(preset),
         captions=home_of(data) / "captions", say=say,
     )  # fmt: skip
     unseen = None
     if held_out is not None and main:
-        others = _table(held_out, preset.generator.resolution, say, progress=progress)
+        others = _table(held_out, side, say, progress=progress)
         alone = replace(used, matching_weight=0.0, accumulate=1)
-        unseen = HeldOut(feed, Feed(others, cast.captions, alone, preset.generator.z_dim, device, say=say))
-    measures = _judge(judge, config, say)
+        unseen = HeldOut(feed, _feed(others, cast, alone, preset, device, say=say))
+    if preset.upsamples:
+        asked = table if unseen is None else others
+        subject = Enlarging(cast.text_encoder, used, facts["grid"], table, asked, clip)
+    else:
+        subject = Drawing(cast.text_encoder, used, facts["grid"], _judge(judge, config, say))
     if main and (old is None or changes):  # last: a mistake in the line leaves no run behind that it blocks
         runs.write_facts(out, facts)
     return Setup(
         config=used, facts=facts, epoch=len(table), fresh=old is None, changes=changes, device=device,
-        players=cast, feed=feed, held_out=unseen, judge=measures, accelerator=accelerator,
+        players=cast, feed=feed, held_out=unseen, subject=subject, accelerator=accelerator,
     )  # fmt: skip
 
 
@@ -111,6 +118,21 @@ def _warm(
     taken = warm_start.take_over(cast, source)
     say(taken.text)
     return {"started_from": vars(taken)}
+
+
+def _side(preset: Preset, config: TrainConfig) -> int:
+    """Side of the pictures that a run reads: G's, or those that an upsampler's crops are cut from."""
+    if preset.upsamples:
+        return config.picture_size or preset.discriminator.resolution
+    return preset.side
+
+
+def _feed(
+    table: PictureTable, cast: Players, config: TrainConfig, preset: Preset, device: torch.device, **about
+) -> Feed:
+    if preset.upsamples:
+        return CropFeed(table, cast.captions, config, preset, device, **about)
+    return Feed(table, cast.captions, config, preset.generator.z_dim, device, **about)
 
 
 def _table(data: str | Path, resolution: int, say: Callable[[str], None], *, progress: bool) -> PictureTable:
@@ -136,14 +158,18 @@ def _facts(
     machine,
 ) -> dict:
     """config.json of the run as it is asked for; `used`: the settings once the conditioning is decided."""
-    prompts, seeds = grid_plan(table, config.grid, text=used.conditioning != "none")
+    text = used.conditioning != "none"
+    if preset.upsamples:
+        grid = enlarging_plan(table, config, text=text)
+    else:
+        grid = dict(zip(("prompts", "seeds"), grid_plan(table, config.grid, text=text), strict=True))
     return runs.describe(
         conditioning.recorded(config, used.conditioning, table),
         preset,
         data={"path": data, **runs.fingerprint(table)},
         clip=clip,
         machine=machine,
-        grid={"prompts": prompts, "seeds": seeds},
+        grid=grid,
     )
 
 

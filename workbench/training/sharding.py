@@ -15,7 +15,7 @@ from torch import nn
 
 from workbench.errors import WorkbenchError
 from workbench.models.discriminator import Discriminator, LastStage, MeanStage, TextHead, TrunkStage
-from workbench.models.generator import Generator, SynthesisBlock
+from workbench.models.generator import SynthesisBlock
 from workbench.models.mapping import MappingNetwork, TextTransformer
 from workbench.models.presets import Preset
 from workbench.models.vision_aided import VisionHead
@@ -122,7 +122,7 @@ def plan(preset: Preset, gpus: tuple[int, ...] = (1, 2, 4, 8, 16, 64)) -> ShardP
     G's average is whole but under "ZeRO-3", where it is a copy of sharded weights.
     """
     with torch.device("meta"):
-        networks = {"G": Generator(preset.generator), "D": Discriminator(preset.discriminator)}
+        networks = {"G": preset.network(), "D": Discriminator(preset.discriminator)}
         if preset.vision_aided is not None:
             networks["heads"] = nn.ModuleList(
                 VisionHead(preset.vision_aided) for _ in preset.vision_aided.taps

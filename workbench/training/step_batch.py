@@ -17,6 +17,14 @@ from workbench.training.shares import WHOLE, Share
 
 
 @dataclass
+class LowPictures:
+    """What an upsampler is given. images [B, 3, h, w] in [-1, 1], noise and all; noise [B]: its deviation."""
+
+    images: Tensor
+    noise: Tensor
+
+
+@dataclass
 class StepBatch:
     """What one step needs. Rows 2k and 2k+1 are a pair: two pictures of one group under one caption, two z.
 
@@ -27,7 +35,8 @@ class StepBatch:
     The others matter where this is a share of a larger batch. wrong: features of captions of other shares;
     places B, B + 1, ... of `mismatch` are theirs. rivals: embeddings of all captions of the whole batch, a
     pair's once, against which a picture's own is told (None: those of `text`). matching: by how much the mean
-    over this share's rows with a wrong caption counts, 1 where each share has as many.
+    over this share's rows with a wrong caption counts, 1 where each share has as many. low: for an upsampler,
+    whose `images` are crops [B, 3, H, W] of large pictures.
     """
 
     images: Tensor
@@ -39,6 +48,7 @@ class StepBatch:
     wrong: TextFeatures | None = None
     rivals: Tensor | None = None
     matching: float = 1.0
+    low: LowPictures | None = None
 
     @property
     def embedding(self) -> Tensor | None:

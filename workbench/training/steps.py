@@ -47,7 +47,9 @@ def train_step(
     if players.tower is not None:
         fake_maps, image_embedding = see_fakes(players, batch, fakes, config)
 
-    stats, good = d_step(players, batch, captions, fakes, real_maps, fake_maps, step=step, config=config)
+    stats, good = {}, True
+    if config.adversarial_weight > 0:
+        stats, good = d_step(players, batch, captions, fakes, real_maps, fake_maps, step=step, config=config)
     if good:
         more, good = g_step(
             players, batch, captions, fakes, real_maps, fake_maps, image_embedding, config=config
@@ -73,8 +75,12 @@ def draw_fakes(
 ) -> tuple[Tensor, list[Tensor]]:
     """(w [B, w_dim], the pyramid of generated pictures) of the batch's z and captions."""
     text = text_of_G(players.G, captions)
-    w = players.G.mapping(batch.z, None if text is None else text.t_global)
-    return w, players.synthesis(w, text)
+    t_global = None if text is None else text.t_global
+    if batch.low is None:
+        w = players.G.mapping(batch.z, t_global)
+        return w, players.synthesis(w, text)
+    w = players.G.mapping(batch.z, t_global, batch.low.noise)
+    return w, players.synthesis(w, text, batch.low.images)
 
 
 @torch.no_grad()

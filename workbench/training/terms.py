@@ -43,7 +43,7 @@ def d_losses(
     """What D and the heads are asked: (statistics, the sum of the losses)."""
     D, size = players.D, len(batch.images)
     D.requires_grad_(True)
-    reals = box_pyramid(batch.images, D.config.entries)
+    reals = box_pyramid(batch.images, D.config.entries, D.config.resolution)
     judged = [
         torch.cat([r, f.detach()]) for r, f in zip(reals, pyramid_for(fakes, D.config.entries), strict=True)
     ]
@@ -165,7 +165,7 @@ def _penalty(
     t_D = None if t_D is None else t_D[: len(pictures)].detach()
 
     def judge(x: Tensor) -> list[Tensor]:
-        return D(box_pyramid(x, D.config.entries), t_D)[0]
+        return D(box_pyramid(x, D.config.entries, D.config.resolution), t_D)[0]
 
     with wide_enough(D):
         if config.penalty == "exact":
@@ -180,7 +180,10 @@ def g_losses(
 
     spreads: `losses.spreads` of generated, then of real pictures over all shares, where they are known.
     """
-    stats, loss = _asked_by_D(players, batch, captions, fakes, config)
+    stats, loss = {}, torch.zeros((), device=fakes[0].device)
+    if config.adversarial_weight > 0:
+        stats, loss = _asked_by_D(players, batch, captions, fakes, config)
+        loss = config.adversarial_weight * loss
     if players.heads is not None:
         seen = None if batch.embedding is None else [batch.embedding]
         (v_fake,) = players.heads.requires_grad_(False)(fake_maps, seen)
@@ -197,10 +200,27 @@ def g_losses(
     if config.mode_seeking_weight > 0:
         stats["G.mode_seeking"] = _mode_seeking(players, batch, fakes, real_maps, fake_maps, spreads)
         loss = loss + config.mode_seeking_weight * stats["G.mode_seeking"]
+    if batch.low is not None:
+        more, term = _fidelity(players, batch, fakes, config)
+        stats, loss = stats | more, loss + term
     if config.range_weight > 0:
         stats["G.range"] = losses.out_of_range(fakes[0])
         loss = loss + config.range_weight * stats["G.range"]
     stats["G.loss"] = loss
+    return stats, loss
+
+
+def _fidelity(
+    players: Players, batch: StepBatch, fakes: list[Tensor], config: TrainConfig
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What an upsampler owes the true picture: (statistics, their sum)."""
+    stats, loss = {}, torch.zeros((), device=fakes[0].device)
+    if config.pixel_weight > 0:
+        stats["G.pixel"] = losses.pixel(fakes[0], batch.images)
+        loss = loss + config.pixel_weight * stats["G.pixel"]
+    if config.perceptual_weight > 0:
+        stats["G.perceptual"] = players.perceptual.detail(fakes[0], batch.images).mean()
+        loss = loss + config.perceptual_weight * stats["G.perceptual"]
     return stats, loss
 
 
@@ -232,7 +252,7 @@ def _asked_by_D(
     fake, *wrong = players.judge(pyramid_for(fakes, D.config.entries), sets)
     if config.adversarial == "relativistic":
         with torch.no_grad():  # real logits after D's update too: stale ones made a run diverge
-            (real,) = players.judge(box_pyramid(batch.images, D.config.entries), t_D)
+            (real,) = players.judge(box_pyramid(batch.images, D.config.entries, D.config.resolution), t_D)
         stats = {"G.adversarial": losses.g_relativistic(real, fake)}
     else:
         stats = {"G.adversarial": losses.g_nonsaturating(fake)}

@@ -18,15 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from workbench import hardware
-from workbench.evaluation.faithfulness import evaluate
 from workbench.evaluation.features import JUDGE_FOLDER
 from workbench.images import grid, save_png
 from workbench.models import presets
 from workbench.noise import generator_for
-from workbench.pipeline import Pipeline
 from workbench.training import checkpoint, nonfinite, runs, trackers
 from workbench.training.accumulation import take_step
-from workbench.training.batches import draw_pictures
 from workbench.training.config import TrainConfig, crossed, sample_due
 from workbench.training.ema import EMA, beta_of
 from workbench.training.lengths import Length, in_images, parse_length
@@ -102,7 +99,7 @@ class Trainer:
         self.out, self.told, self.say, self.progress = out, told, told.say, progress
         self.config, self.facts, self.accelerator = setup.config, setup.facts, setup.accelerator
         self.main, self.device = setup.accelerator.is_main_process, setup.device
-        self.players, self.feed, self.judge = setup.players, setup.feed, setup.judge
+        self.players, self.feed, self.subject = setup.players, setup.feed, setup.subject
         self.held_out = setup.held_out
         self.processes = setup.players.processes
         self.ema = EMA(self.players.G)
@@ -219,9 +216,8 @@ class Trainer:
                     self._roll_back(error, bar)
         model = self.out / "model"
         if self.main:
-            facts = runs.model_card(self.out, self.facts, self.cur_nimg)
-            pipeline = Pipeline(self.ema.model, self.players.text_encoder, facts)
-            pipeline.save_pretrained(model, overwrite=True)
+            card = runs.model_card(self.out, self.facts, self.cur_nimg)
+            self.subject.save(self.ema.model, model, card)
         reason = "done" if done else "stopped" if stop.is_set() else "paused"
         self.say(
             last_words(reason, self.cur_nimg, self.config.images, model, self.facts["grid"]["prompts"][0])
@@ -254,9 +250,7 @@ class Trainer:
             if last or sample_due(config.sample_every_nimg, before, self.cur_nimg):
                 self.sample()
                 self.look_at_held_out()
-        evaluated = self.judge is not None and (
-            last or crossed(config.eval_every_nimg, before, self.cur_nimg)
-        )
+        evaluated = self.subject.measures and (last or crossed(config.eval_every_nimg, before, self.cur_nimg))
         if evaluated:
             self.evaluate()
         if last or evaluated or crossed(config.checkpoint_every_nimg, before, self.cur_nimg):
@@ -296,18 +290,11 @@ class Trainer:
         set_line(bar, means, self.device)
         self._heed(self.monitor.steps(self.cur_nimg, flags, means))
 
-    def pictures(self, prompts: list[str], seeds: list[int]) -> Tensor:
-        """G_ema's pictures of prompts and seeds, [N, 3, R, R] float32 in [-1, 1] on the CPU."""
-        images = draw_pictures(self.ema.model, self.players.text_encoder, prompts, seeds)
-        if not torch.isfinite(images).all():
-            raise Diverged("The pictures are not finite")
-        return images
-
     def sample(self) -> None:
-        """The grid of the fixed prompts and seeds."""
+        """The grid of the run's fixed prompts, or pictures, and seeds."""
         if not self.main:
             return
-        images = self.pictures(self.facts["grid"]["prompts"], self.facts["grid"]["seeds"])
+        images = self.subject.sheet(self.ema.model)
         file = Path("samples") / f"grid_{self.cur_nimg:09d}.png"
         try:
             (self.out / "samples").mkdir(exist_ok=True)
@@ -327,23 +314,23 @@ class Trainer:
             self._event(remark)
 
     def evaluate(self) -> None:
-        """Measure G_ema with the judge; the line holds what `evaluate` returns."""
+        """Measure G_ema; the line holds what its subject finds."""
         remarks = []
         if self.main:
             try:
-                found = evaluate(self.pictures, self.judge, n=self.config.eval_n, seed=0)
+                found = self.subject.measure(self.ema.model)
             except OSError as error:
                 remarks = [
                     Remark(event="not-evaluated", text=f"{error} The run goes on without this evaluation.")
                 ]
             else:
-                self.ratio = found["frechet"] / found["floor"]
-                self.told.line({"kind": "eval", "cur_nimg": self.cur_nimg, **found})
-                self.say(
-                    f"{self.cur_nimg} images: all four factors {found['all']:.1%}, Fréchet {self.ratio:.1f} "
-                    f"times its floor, diversity {found['diversity']:.2f}"
-                )
-                remarks = self.monitor.evaluation(self.cur_nimg, self.ratio, found["diversity"], found)
+                self.ratio, numbers = found.ratio, found.numbers
+                self.told.line({"kind": "eval", "cur_nimg": self.cur_nimg, **numbers})
+                self.say(f"{self.cur_nimg} images: {found.sentence}")
+                if self.ratio is not None:
+                    remarks = self.monitor.evaluation(
+                        self.cur_nimg, self.ratio, numbers["diversity"], numbers
+                    )
         self._heed(remarks)
 
     def _heed(self, remarks: list[Remark]) -> None:

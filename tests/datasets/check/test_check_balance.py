@@ -14,7 +14,7 @@ from workbench.models.presets import PRESETS, preset
 def test_each_preset_has_its_need_at_its_size():
     assert set(NEEDS) == set(PRESETS)
     for name, need in NEEDS.items():
-        assert need.side == preset(name).generator.resolution and need.least < need.good
+        assert need.side == preset(name).side and need.least < need.good
     with pytest.raises(WorkbenchError, match="no preset 'huge': choose one of shepherd-32"):
         need_of("huge")
 

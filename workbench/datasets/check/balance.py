@@ -37,6 +37,11 @@ NEEDS = {
         Need("shepherd-64", 64, 2_000, 10_000),
         Need("seed-128", 128, 3_000, 20_000),
         Need("gigagan-64", 64, 1_000_000, 100_000_000),
+        Need("shepherd-up2", 128, 500, 2_000),  # crops of a picture are many
+        Need("shepherd-up4", 256, 500, 2_000),
+        Need("shepherd-up8", 512, 500, 2_000),
+        Need("upsampler-64-512", 512, 100_000, 10_000_000),
+        Need("upsampler-128-1024", 1024, 100_000, 10_000_000),
     )
 }
 
