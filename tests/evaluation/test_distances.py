@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.distances import frechet, frechet_from_features, mean_and_covariance
+from workbench.evaluation.distances import Moments, frechet, frechet_from_features, mean_and_covariance
 
 F64 = torch.float64
 
@@ -77,3 +77,26 @@ def test_refusals():
         mean_and_covariance(torch.full((4, 3), math.nan))
     with pytest.raises(WorkbenchError, match="don't match"):
         frechet(torch.zeros(3), torch.eye(3), torch.zeros(4), torch.eye(4))
+
+
+def moments(x: torch.Tensor, parts: int = 1) -> Moments:
+    held = Moments(x.shape[1])
+    for part in x.tensor_split(parts):
+        held.add(part)
+    return held
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(8)) + 3
+    for held in (moments(x), moments(x, 7), moments(x[:13]) + moments(x[13:])):
+        torch.testing.assert_close(held.mean_and_covariance(), mean_and_covariance(x))
+    assert moments(x).distance(moments(x, 7)) < 1e-9
+    other = torch.randn(40, 6, generator=torch.Generator().manual_seed(9))
+    assert math.isclose(moments(x).distance(moments(other)), frechet_from_features(x, other), rel_tol=1e-9)
+
+
+def test_moments_refuse():
+    with pytest.raises(WorkbenchError, match="Features of 1 pictures have no covariance"):
+        moments(torch.zeros(1, 3)).mean_and_covariance()
+    with pytest.raises(WorkbenchError, match="not finite"):
+        moments(torch.full((3, 2), math.nan)).mean_and_covariance()

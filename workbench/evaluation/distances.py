@@ -65,3 +65,46 @@ def frechet(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
 def frechet_from_features(a: Tensor, b: Tensor) -> float:
     """Squared Fréchet distance of two feature sets [N, F] and [M, F]."""
     return frechet(*mean_and_covariance(a), *mean_and_covariance(b))
+
+
+class Moments:
+    """Mean and covariance of features that come in parts, in [F, F] float64 of memory however many."""
+
+    def __init__(self, dims: int) -> None:
+        self.count = 0
+        self.total = torch.zeros(dims, dtype=torch.float64)
+        self.outer = torch.zeros(dims, dims, dtype=torch.float64)
+
+    def add(self, features: Tensor) -> None:
+        """Take in features [N, F]."""
+        x = features.to(torch.float64)
+        self.count += len(x)
+        self.total += x.sum(dim=0)
+        self.outer += x.T @ x
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Those of both sets together."""
+        both = Moments(len(self.total))
+        both.count = self.count + other.count
+        both.total, both.outer = self.total + other.total, self.outer + other.outer
+        return both
+
+    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
+        """As `mean_and_covariance` of all parts at once, and with its refusals."""
+        if self.count < 2:
+            raise WorkbenchError(
+                f"Features of {self.count} pictures have no covariance: expected 2 or more. Measure more "
+                "pictures."
+            )
+        mean = self.total / self.count
+        covariance = (self.outer - self.count * torch.outer(mean, mean)) / (self.count - 1)
+        if not (torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
+            raise WorkbenchError(
+                "Features hold values that are not finite: expected finite numbers. "
+                "Look at the pictures they were taken from."
+            )
+        return mean, covariance
+
+    def distance(self, other: "Moments") -> float:
+        """Squared Fréchet distance to another set."""
+        return frechet(*self.mean_and_covariance(), *other.mean_and_covariance())
