@@ -19,6 +19,7 @@ SCHEMA_VERSION = 1  # raised only when an older reader would misunderstand; new 
 PLAIN_KEY = "parameters"
 RECIPE_KEY = "workbench"
 MAX_BYTES = 64 * 1024
+MAX_STAGES = 8  # recipes inside each other: a picture, and what was enlarged again and again
 
 _NUMBER = (int, float)
 # field -> accepted types. Other fields of a file are ignored, so that a newer minor writer does no harm.
@@ -43,6 +44,10 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "threads": (int,),
     "versions": (dict,),
     "promise": (str,),
+    "factor": (int,),  # of an upscaled picture: what one side was multiplied by
+    "noise": _NUMBER,  # deviation of the noise on its input
+    "tile": (int,),  # side of the overlapping tiles that the whole network saw, absent where it saw the input
+    "input": (dict,),  # the recipe of the picture that was enlarged; of one nobody drew its size and hash
     "edit": (dict,),  # what was done in the latent space after that: `workbench.latents.session`
 }
 
@@ -129,6 +134,7 @@ def plain_line(recipe: Mapping[str, Any]) -> str:
         "Model hash": str(recipe.get("weight_hash", ""))[:10],
         "Model": recipe.get("model"),
         "Truncation": recipe.get("truncation"),
+        "Upscale": recipe.get("factor"),
         "Version": f"gigagan-workbench {versions.get('workbench', '')}".strip(),
     }
     line = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value not in (None, ""))
@@ -141,8 +147,10 @@ def _quoted(value: object) -> str:
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:"\n') else text
 
 
-def _checked(data: Mapping[str, Any], *, where: str, strict: bool) -> dict[str, Any]:
+def _checked(data: Mapping[str, Any], *, where: str, strict: bool, stage: int = 1) -> dict[str, Any]:
     """Known fields of `data`, types checked; unknown ones are an error when `strict` (our own writing)."""
+    if stage > MAX_STAGES:
+        raise WorkbenchError(f"{where} nests more than {MAX_STAGES} recipes: it is damaged.")
     unknown = [name for name in data if name not in FIELDS and name != "schema"]
     if strict and unknown:
         raise WorkbenchError(
@@ -163,6 +171,8 @@ def _checked(data: Mapping[str, Any], *, where: str, strict: bool) -> dict[str, 
                 f"{where} has {str(value)[:40]!r} as {name}, expected {wanted}: it is damaged."
             )
         checked[name] = value
+    if "input" in checked:
+        checked["input"] = _checked(checked["input"], where=where, strict=strict, stage=stage + 1)
     size = checked.get("size")
     if size is not None and (
         len(size) != 2 or not all(type(side) is int and 0 < side < 2**16 for side in size)

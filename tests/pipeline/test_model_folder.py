@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from workbench import recipe as recipes
 from workbench.errors import WorkbenchError
 from workbench.pipeline import Pipeline
-from workbench.pipeline.model_folder import card_text, pack
+from workbench.pipeline.card import card_text
+from workbench.pipeline.model_folder import pack
 
 PROMPT = "a white dog in snow"
 WEIGHTS = "generator.safetensors"

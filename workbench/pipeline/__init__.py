@@ -8,8 +8,10 @@ from workbench.pipeline.core import (
     check_count,
     check_truncation,
 )
+from workbench.pipeline.inputs import Stopped
 from workbench.pipeline.keeping import Remade, SavedSamples, remake, sample_to_folder
 from workbench.pipeline.prompts import CleanPrompt, clean_prompt
+from workbench.pipeline.upscaler import Upscaled, Upscaler
 
 __all__ = [
     "MAX_COUNT",
@@ -19,6 +21,9 @@ __all__ = [
     "Remade",
     "Samples",
     "SavedSamples",
+    "Stopped",
+    "Upscaled",
+    "Upscaler",
     "check_count",
     "check_truncation",
     "clean_prompt",

@@ -22,6 +22,8 @@ from workbench.models.mapping import Text
 from workbench.models.text import TextEncoder
 from workbench.noise import MAX_SEED, check_seed, draw_z
 from workbench.pipeline import model_folder
+from workbench.pipeline.card import card_text
+from workbench.pipeline.fingerprint import Fingerprint
 from workbench.pipeline.prompts import clean_prompt
 
 MAX_COUNT = 1_000  # pictures of one prompt in one call; the app sets its own, lower limit
@@ -71,7 +73,7 @@ class Pipeline:
         self._cache: OrderedDict[str, _Encoded] = OrderedDict()
         self._lock = threading.Lock()
         self._state_of_cache: tuple[int, ...] = ()
-        self._hash: tuple[tuple[int, ...], str] | None = None
+        self._weights = Fingerprint(G)
 
     @classmethod
     def from_pretrained(cls, path_or_hub_name: str | Path, device: str | None = None) -> "Pipeline":
@@ -79,15 +81,15 @@ class Pipeline:
 
         A folder that is missing, half copied, of another version, misshapen or a pickle is a WorkbenchError.
         """
-        target = _device(device)
+        target = choose_device(device)
         folder = model_folder.find_folder(path_or_hub_name)
         config = model_folder.read_config(folder)
-        G, weight_hash = model_folder.load_generator(folder, config)
+        G, weight_hash = model_folder.load_network(folder, config)
         card = config.get("card")
         encoder = model_folder.load_text_encoder(folder).to(target) if G.config.text_dim else None
         pipeline = cls(G.to(target), encoder, card)
         pipeline.card.setdefault("name", folder.resolve().name)
-        pipeline._hash = (pipeline._weights_state(), weight_hash)
+        pipeline._weights.known(weight_hash)
         return pipeline
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -99,14 +101,14 @@ class Pipeline:
         card = {"name": Path(folder).expanduser().resolve().name, **self.card}
         config = {
             "schema": model_folder.SCHEMA,
-            "kind": model_folder.KIND,
+            "kind": model_folder.GAN.name,
             "name": card["name"],
             "generator": self.G.config.to_json(),
             **self._encoder_config(),
             "card": card,
             "versions": recipes.library_versions(),
         }
-        readme = model_folder.card_text(
+        readme = card_text(
             card,
             parameters=sum(p.numel() for p in self.G.parameters()),
             resolution=self.G.config.resolution,
@@ -218,7 +220,7 @@ class Pipeline:
 
     def _encoded(self, prompt: str) -> _Encoded:
         """The prompt's entry in the cache. Each is encoded alone: its company never changes its bits."""
-        state = self._weights_state()
+        state = self._weights.state
         with self._lock:
             if state != self._state_of_cache:  # G was trained or loaded since
                 self._cache.clear()
@@ -234,11 +236,6 @@ class Pipeline:
             while len(self._cache) > _CACHED_PROMPTS:
                 self._cache.popitem(last=False)
         return entry
-
-    def _weights_state(self) -> tuple[int, ...]:
-        """Changes whenever a weight of G was replaced or written to: torch counts writes to each tensor."""
-        tensors = [*self.G.parameters(), *self.G.buffers()]
-        return (sum(t._version for t in tensors), hash(tuple(t.data_ptr() for t in tensors)))
 
     def _plan(
         self, prompts: str | Sequence[str], seed: int | Sequence[int], count: int
@@ -273,16 +270,10 @@ class Pipeline:
 
     @property
     def weight_hash(self) -> str:
-        """SHA-256 of generator.safetensors as `save_pretrained` writes it.
-
-        Of the exact weights where float16 would round them: models that draw differently never share a hash.
+        """SHA-256 of generator.safetensors as `save_pretrained` writes it; of the exact weights where float16
+        would round them.
         """
-        state = self._weights_state()
-        if self._hash is None or self._hash[0] != state:
-            tensors = self.G.state_dict()
-            packed, exact = model_folder.pack(tensors)
-            self._hash = (state, recipes.sha256(packed if exact else model_folder.pack_exactly(tensors)))
-        return self._hash[1]
+        return self._weights.hash
 
     @property
     def config_hash(self) -> str:
@@ -336,7 +327,7 @@ def check_truncation(truncation: object) -> float:
     return float(truncation)
 
 
-def _device(device: str | None) -> torch.device:
+def choose_device(device: str | None) -> torch.device:
     """A usable device, "cuda" by default where there is one."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,22 +1,23 @@
-"""The model folder: config.json, generator.safetensors, text_encoder/ and a README.md card, on disk or on
+"""The model folder: config.json, one network's safetensors, text_encoder/ and a README.md card, on disk or on
 the Hub.
 
 Only safetensors and JSON are read; nothing in a model folder can run code. The weights lie there in float16.
+Two kinds share it: a GAN (generator.safetensors) and an upscaler (upsampler.safetensors).
 """
 
 import hashlib
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench import hub
 from workbench import recipe as recipes
@@ -25,11 +26,38 @@ from workbench.images import clear_os_error
 from workbench.models.clip_io import load_strict, read_json, read_tensors, write_json
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.text import TextEncoder
+from workbench.models.upsampler import Upsampler, UpsamplerConfig
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a model folder can hold.
+
+    name: its kind in config.json; weights: the file of its network; network: the network's part of the config
+    and its name in sentences; config, build: the classes; what: the model in words, where: what takes it.
+    """
+
+    name: str
+    weights: str
+    network: str
+    config: Callable[..., Any]
+    build: Callable[..., nn.Module]
+    what: str
+    where: str
+
 
 SCHEMA = 1
-KIND = "gigagan-pipeline"
 WEIGHTS = "generator.safetensors"
-OWN_ENTRIES = ("config.json", WEIGHTS, "text_encoder", "README.md")
+GAN = Kind(
+    "gigagan-pipeline", WEIGHTS, "generator", GeneratorConfig, Generator,
+    "a GAN, which turns prompts into pictures", "`workbench sample` takes it",
+)  # fmt: skip
+UPSCALER = Kind(
+    "gigagan-upscaler", "upsampler.safetensors", "upsampler", UpsamplerConfig, Upsampler,
+    "an upscaler, which makes pictures larger", "`workbench upscale` takes it",
+)  # fmt: skip
+KINDS = {kind.name: kind for kind in (GAN, UPSCALER)}
+OWN_ENTRIES = ("config.json", *(kind.weights for kind in KINDS.values()), "text_encoder", "README.md")
 HUB_PATTERNS = ["*.safetensors", "*.json", "README.md"]
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -43,7 +71,7 @@ def find_folder(path_or_hub_name: str | Path) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise WorkbenchError(f"{path} is a file: give the folder that holds config.json and {WEIGHTS}.")
+        raise WorkbenchError(f"{path} is a file: give the folder that holds config.json and the weights.")
     if isinstance(path_or_hub_name, str) and hub.NAME.fullmatch(path_or_hub_name):
         return _download(path_or_hub_name)
     raise WorkbenchError(
@@ -73,26 +101,33 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json after checks: a missing, damaged, foreign or other-version folder is a WorkbenchError."""
+def read_config(folder: Path, kind: Kind = GAN) -> dict[str, Any]:
+    """config.json after checks: a missing, damaged, foreign or other-version folder, or one of another kind,
+    is a WorkbenchError.
+    """
     names = {entry.name for entry in folder.iterdir()}
     pickles = sorted(name for name in names if name.lower().endswith(_PICKLES))
-    if pickles and WEIGHTS not in names:
+    if pickles and kind.weights not in names:
         raise WorkbenchError(
             f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when opened and is "
-            f"never read: get the model as {WEIGHTS}."
+            f"never read: get the model as {kind.weights}."
         )
     config = read_json(folder / "config.json") if "config.json" in names else {}
-    needed = ("config.json", WEIGHTS, *(("text_encoder",) if reads_text(config) else ()))
+    other = KINDS.get(str(config.get("kind")), kind)
+    if other is not kind:
+        raise WorkbenchError(
+            f"{folder} holds {other.what}: expected {kind.what}. Give another folder; {other.where}."
+        )
+    needed = ("config.json", kind.weights, *(("text_encoder",) if reads_text(config, kind) else ()))
     if missing := [name for name in needed if name not in names]:
         raise WorkbenchError(
             f"The model folder {folder} lacks {', '.join(missing)}: it is no model folder or was half "
             "copied; copy it again."
         )
-    if config.get("kind") != KIND:
-        kind = config.get("kind")
+    if config.get("kind") != kind.name:
         raise WorkbenchError(
-            f"{folder}/config.json is of the kind {kind!r}: expected {KIND!r}, a model folder."
+            f"{folder}/config.json is of the kind {config.get('kind')!r}: expected {kind.name!r}, a model "
+            "folder."
         )
     schema = config.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
@@ -110,27 +145,29 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def reads_text(config: Mapping[str, Any]) -> bool:
+def reads_text(config: Mapping[str, Any], kind: Kind = GAN) -> bool:
     """Whether the model of a config.json reads prompts; one without text has no text encoder beside it."""
-    generator = config.get("generator")
-    return not isinstance(generator, dict) or generator.get("text_dim", "") is not None
+    network = config.get(kind.network)
+    return not isinstance(network, dict) or network.get("text_dim", "") is not None
 
 
-def load_generator(folder: Path, config: Mapping[str, Any]) -> tuple[Generator, str]:
-    """G in float32 on the CPU, and the SHA-256 of its file. Shapes are checked before G takes memory."""
-    path = folder / WEIGHTS
+def load_network(folder: Path, config: Mapping[str, Any], kind: Kind = GAN) -> tuple[Any, str]:
+    """The network in float32 on the CPU, and the SHA-256 of its file. Shapes are checked before it takes
+    memory.
+    """
+    path = folder / kind.weights
     try:
-        generator_config = GeneratorConfig(**config.get("generator", {}))
+        network_config = kind.config(**config.get(kind.network, {}))
     except WorkbenchError as error:
-        raise WorkbenchError(f"{folder}/config.json describes no generator: {error}") from error
+        raise WorkbenchError(f"{folder}/config.json describes no {kind.network}: {error}") from error
     except (TypeError, AttributeError, ValueError) as error:
         raise WorkbenchError(
-            f"{folder}/config.json describes a generator this version does not know ({error}): "
+            f"{folder}/config.json describes a {kind.network} this version does not know ({error}): "
             "update the workbench or save the model again."
         ) from error
     state = read_tensors(path)  # names a truncated file
     found = _file_hash(path)
-    expected = config.get("weights", {}).get(WEIGHTS)
+    expected = config.get("weights", {}).get(kind.weights)
     if expected is not None and expected != found:
         raise WorkbenchError(
             f"{path} is not the file that config.json describes (SHA-256 {found[:10]}…, expected "
@@ -139,21 +176,21 @@ def load_generator(folder: Path, config: Mapping[str, Any]) -> tuple[Generator, 
     spoilt = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
     if spoilt is not None:
         raise WorkbenchError(f"{path} holds NaN or infinity in {spoilt}: use a save from before that.")
-    check_shapes(_shapes_of(generator_config, folder), state, path)
+    check_shapes(_shapes_of(kind, network_config, folder), state, path)
     with torch.random.fork_rng(devices=[]):  # fresh weights draw from the caller's generator
-        generator = Generator(generator_config)
-    load_strict(generator, state, str(path))
-    return generator.eval().requires_grad_(False), found
+        network = kind.build(network_config)
+    load_strict(network, state, str(path))
+    return network.eval().requires_grad_(False), found
 
 
-def _shapes_of(config: GeneratorConfig, folder: Path) -> Mapping[str, Tensor]:
-    """The state of a generator without its memory."""
+def _shapes_of(kind: Kind, config: Any, folder: Path) -> Mapping[str, Tensor]:
+    """The state of a network without its memory."""
     try:
         with torch.device("meta"):
-            return Generator(config).state_dict()
+            return kind.build(config).state_dict()
     except (RuntimeError, TypeError, OverflowError) as error:  # numbers that torch cannot even count
         raise WorkbenchError(
-            f"{folder}/config.json describes a generator larger than any machine: copy the folder again."
+            f"{folder}/config.json describes a {kind.network} larger than any machine: copy the folder again."
         ) from error
 
 
@@ -188,7 +225,7 @@ def _file_hash(path: Path) -> str:
 
 
 def pack(state: Mapping[str, Tensor]) -> tuple[bytes, bool]:
-    """The bytes of generator.safetensors, and whether they hold `state` exactly.
+    """The bytes of the network's safetensors, and whether they hold `state` exactly.
 
     float16, but for tensors with values beyond its range (65,504), which stay float32. Same state, same
     bytes.
@@ -202,7 +239,9 @@ def pack(state: Mapping[str, Tensor]) -> tuple[bytes, bool]:
                 exact = exact and torch.equal(half.to(value.dtype), value)
                 value = half
             elif not torch.isfinite(value).all():
-                raise WorkbenchError(f"G holds NaN or infinity in {key}: save an earlier checkpoint.")
+                raise WorkbenchError(
+                    f"The weights hold NaN or infinity in {key}: save an earlier checkpoint."
+                )
         packed[key] = value
     return save(packed, metadata={"format": "pt"}), exact
 
@@ -221,6 +260,7 @@ def write_folder(
     text_encoder: TextEncoder | None,
     readme: str,
     overwrite: bool,
+    kind: Kind = GAN,
 ) -> Path:
     """Write all of it beside its place, then move it there. An existing folder with files is refused, or with
     `overwrite` exchanged as a whole if it is a model folder; what else lies in it (samples) stays."""
@@ -236,11 +276,11 @@ def write_folder(
     beside, old = folder.with_name(f"{folder.name}.tmp-{tag}"), folder.with_name(f"{folder.name}.old-{tag}")
     try:
         beside.mkdir(parents=True)
-        (beside / WEIGHTS).write_bytes(weights)
+        (beside / kind.weights).write_bytes(weights)
         if text_encoder is not None:
             text_encoder.save_pretrained(beside / "text_encoder")
         (beside / "README.md").write_text(readme, encoding="utf-8")
-        described = {**config, "weights": {WEIGHTS: recipes.sha256(weights)}}
+        described = {**config, "weights": {kind.weights: recipes.sha256(weights)}}
         write_json(beside / "config.json", described)
         if folder.is_dir():
             os.replace(folder, old)
@@ -260,58 +300,6 @@ def write_folder(
         shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
     return folder
-
-
-def card_text(card: Mapping[str, Any], *, parameters: int, resolution: int, text: bool = True) -> str:
-    """README.md of a model folder: front matter for the Hub, then what the card says.
-
-    Short facts are lines of one list, longer texts and nested values have a section each. text: whether the
-    model reads prompts.
-    """
-    name = card.get("name", "model")
-    task, kind = (
-        ("text-to-image", "A text-conditional")
-        if text
-        else ("unconditional-image-generation", "An unconditional")
-    )
-    call = '"a white shepherd sitting in the snow at night", ' if text else '"", '
-    tags = json.dumps(["gigagan", "gan", task])
-    license_name = json.dumps(card.get("license", "mit"))
-    front = f"---\nlicense: {license_name}\npipeline_tag: {task}\ntags: {tags}\n---\n"
-    lines = [
-        f"# {name}",
-        "",
-        f"{kind} GAN (GigaGAN, Kang et al. 2023): {resolution} × {resolution} px, "
-        f"{parameters:,} parameters in the generator, weights in float16.",
-        "",
-        "```python",
-        "from workbench.pipeline import Pipeline",
-        "",
-        'pipe = Pipeline.from_pretrained("PATH_OR_HUB_NAME")',
-        f"pipe({call}seed=1, truncation=0.8).images",
-        "```",
-    ]
-    facts = {key: value for key, value in card.items() if key not in ("name", "license")}
-    short = [key for key, value in facts.items() if _is_short(value)]
-    if short:
-        lines += ["", "## How it was made", ""]
-    for key in short:
-        value = facts.pop(key)
-        said = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-        lines.append(f"- **{key.replace('_', ' ').capitalize()}**: {said}")
-    for key, value in facts.items():
-        text = value
-        if not isinstance(value, str):
-            text = "```json\n" + json.dumps(value, indent=2, ensure_ascii=False) + "\n```"
-        lines += ["", f"## {key.replace('_', ' ').capitalize()}", "", text]
-    return front + "\n".join(lines) + "\n"
-
-
-def _is_short(value: object) -> bool:
-    """Whether a card's value fits into a line."""
-    return not isinstance(value, Mapping | Sequence) or (
-        isinstance(value, str) and len(value) <= 80 and "\n" not in value
-    )
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> str:
