@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from tiny_upsampler import tiny_upsampler
 
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import TextEncoder
-from workbench.pipeline import Pipeline
+from workbench.pipeline import Pipeline, Upscaler
 
 WORDS = ("white", "black", "shepherd", "dog", "sitting", "standing", "snow", "beach", "night", "day")
 
@@ -51,3 +52,15 @@ def pipe(text_encoder):
 def folder(pipe, tmp_path):
     """A saved model folder."""
     return pipe.save_pretrained(tmp_path / "model")
+
+
+@pytest.fixture
+def up(text_encoder):
+    """A tiny upscaler of four times."""
+    return Upscaler(tiny_upsampler(), text_encoder, {"name": "tiny-up4"})
+
+
+@pytest.fixture
+def up_folder(up, tmp_path):
+    """A saved model folder of it."""
+    return up.save_pretrained(tmp_path / "up4")

@@ -6,10 +6,8 @@ from workbench.models.upsampler import Upsampler, UpsamplerConfig
 
 
 def tiny_upsampler(factor: int = 4, seed: int = 0, **changes) -> Upsampler:
-    """A few thousand weights; window 8, so that small pictures have several. Its increments are loud, so that a
-    wrong place or a seam shows.
-    """
-    grown = {level: 8 for level in range(1, factor.bit_length())}
+    """A few thousand weights; window 8, so that small pictures have several."""
+    grown = dict.fromkeys(range(1, factor.bit_length()), 8)
     settings = {
         "factor": factor,
         "down": 2,

@@ -1,5 +1,6 @@
 """From a prompt to a picture, to its file, and back: the pipeline, samples on disk, pictures made again."""
 
+from workbench.pipeline.chain import Chain, Chained, passes, upscale
 from workbench.pipeline.core import (
     MAX_COUNT,
     MAX_TRUNCATION,
@@ -16,6 +17,8 @@ from workbench.pipeline.upscaler import Upscaled, Upscaler
 __all__ = [
     "MAX_COUNT",
     "MAX_TRUNCATION",
+    "Chain",
+    "Chained",
     "CleanPrompt",
     "Pipeline",
     "Remade",
@@ -27,6 +30,8 @@ __all__ = [
     "check_count",
     "check_truncation",
     "clean_prompt",
+    "passes",
     "remake",
     "sample_to_folder",
+    "upscale",
 ]

@@ -93,10 +93,10 @@ def check_pictures(images: Tensor, factor: int) -> tuple[int, tuple[int, int]]:
         raise WorkbenchError(
             f"The pictures are {shape}: expected a tensor [N, 3, H, W] with values in [-1, 1]."
         )
-    if not torch.isfinite(images).all():
-        raise WorkbenchError("The pictures hold NaN or infinity: expected values in [-1, 1].")
     count, _, height, width = images.shape
     check_size(height, width, factor)
+    if not torch.isfinite(images).all():
+        raise WorkbenchError("The pictures hold NaN or infinity: expected values in [-1, 1].")
     return count, (height, width)
 
 

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from workbench.images import (
 from workbench.noise import MAX_SEED, check_seed
 from workbench.pipeline.core import Pipeline, Samples, check_count
 from workbench.pipeline.prompts import clean_prompt
+from workbench.pipeline.redrawing import Maker, differences
+from workbench.pipeline.upscaler import Upscaler
 
 MAX_FILES = 10_000  # a folder with more is slow to list in every file manager
 CLOSE_DB = 35.0  # from here on the eye sees no difference between two 8-bit pictures
@@ -159,16 +161,20 @@ def _save_beside(image: Tensor, folder: Path, stem: str, recipe: dict[str, Any],
 
 def remake(
     png_path: str | Path,
-    pipeline: Pipeline,
+    pipeline: Pipeline | None,
     *,
     replay: Callable[[dict[str, Any]], Samples] | None = None,
+    upscalers: Sequence[Upscaler] = (),
+    picture: Tensor | None = None,
 ) -> Remade:
     """Read the recipe of a PNG, draw the picture again and compare: identical, close or different.
 
-    replay: draws the picture of a recipe with an `edit` (`workbench.latents.session.replay`), which the
-    pipeline alone cannot. A file without a recipe, of another kind, without prompt or seed, or edited and
-    without `replay` is a WorkbenchError. The pixel hash tells an edited file from a changed environment; it
-    is no signature, a forged one can match.
+    pipeline: None where nothing is drawn of a prompt. replay: draws the picture of a recipe with an `edit`
+    (`workbench.latents.session.replay`), which the pipeline alone cannot. upscalers: what an enlarged picture
+    may have been made with; picture [1, 3, H, W]: the one it was made of, where nobody drew that. A file
+    without a recipe, of another kind, without prompt or seed, or whose model or picture is not given is a
+    WorkbenchError. The pixel hash tells an edited file from a changed environment; it is no signature, a
+    forged one can match.
     """
     recipe = read_recipe(png_path)
     name = Path(png_path).name
@@ -176,29 +182,14 @@ def remake(
         raise WorkbenchError(
             f"{name} carries no recipe (a screenshot, a re-saved copy, settings left out): give the original."
         )
-    if recipe.get("kind", "gan") != "gan":
-        raise WorkbenchError(
-            f"{name} was made by another kind of model ({recipe['kind'][:40]}): open it there."
-        )
-    lacking = [field for field in ("prompt", "seed") if field not in recipe]
-    if lacking:
-        raise WorkbenchError(
-            f"The recipe in {name} lacks {' and '.join(lacking)}: the picture cannot be made again."
-        )
-    if "edit" in recipe and replay is None:
-        raise WorkbenchError(
-            f"{name} was edited in the latent space after it was drawn: open it in the Edit tab of the app "
-            "(`workbench app`), which repeats the edit and compares."
-        )
-    with open_picture(png_path) as picture:
-        original = np.asarray(picture.convert("RGB"))[None]
-        edited = "pixel_hash" in recipe and pixel_hash(picture) != recipe["pixel_hash"]
-    if replay is not None:
-        again = replay(recipe)
-    else:
-        again = pipeline(recipe["prompt"], seed=recipe["seed"], truncation=recipe.get("truncation", 1.0))
+    maker = Maker(name=name, pipeline=pipeline, replay=replay, upscalers=upscalers, picture=picture)
+    maker.check(recipe)
+    with open_picture(png_path) as file:
+        original = np.asarray(file.convert("RGB"))[None]
+        edited = "pixel_hash" in recipe and pixel_hash(file) != recipe["pixel_hash"]
+    again = maker.make(recipe)
     made = to_uint8(again.images)
-    reasons = _differences(recipe, again.recipes[0])
+    reasons = differences(recipe, again.recipes[0])
     if edited:
         kept = pixel_hash(Image.fromarray(made[0])) == recipe["pixel_hash"]
         before = ", and as it was first saved it comes out again exactly" if kept else ""
@@ -223,33 +214,3 @@ def _compare(original: np.ndarray, made: np.ndarray) -> tuple[str, float | None]
         return "identical", math.inf
     db = 10 * math.log10(255**2 / mse)
     return ("close" if db >= CLOSE_DB else "different"), db
-
-
-def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What was recorded then and is otherwise now, most telling first."""
-    found = []
-    if then.get("weight_hash") != now["weight_hash"]:
-        before, after = str(then.get("weight_hash"))[:10], now["weight_hash"][:10]
-        found.append(
-            f"Other weights: made by {before} ({str(then.get('model'))[:60]}), here {after} ({now['model']})."
-        )
-    if then.get("config_hash") != now["config_hash"]:
-        found.append("Another architecture: the config of the model differs.")
-    if then.get("noise_hash") != now["noise_hash"]:
-        found.append("The same seed gave other noise, or the recipe was edited.")
-    if then.get("prompt") != now["prompt"]:
-        found.append("The prompt is read differently here.")
-    for library, version in now["versions"].items():
-        before = str(then.get("versions", {}).get(library))[:30]
-        if before != version:
-            found.append(f"Another version of {library}: {before} then, {version} now.")
-    for field, words in (("device", "device"), ("dtype", "number format"), ("cpu", "processor kind")):
-        if then.get(field) != now[field]:
-            found.append(f"Another {words}: {str(then.get(field))[:30]} then, {now[field]} now.")
-    if then.get("threads") != now["threads"]:
-        found.append(f"Another number of threads: {then.get('threads')} then, {now['threads']} now.")
-    if then.get("promise") == "close":
-        found.append(
-            "It was made in a batch, on a GPU or in half precision, which promises a close picture only."
-        )
-    return found

@@ -286,7 +286,7 @@ class Upscaler:
     def _common_recipe(
         self, noise: float, cut: tiles.Plan, exact: bool, shape: Sequence[int]
     ) -> dict[str, Any]:
-        """What all pictures of a call share; exact: whether they were drawn one by one in the usual pieces."""
+        """What all pictures of a call share; exact: drawn one by one, in the usual pieces."""
         dtype = str(self.U.compute_dtype).removeprefix("torch.")
         exact = exact and self.device.type == "cpu" and dtype == "float32"
         return {
