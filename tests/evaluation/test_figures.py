@@ -22,7 +22,9 @@ ISSUED = (
     "edit.latency_ms edit.coat.target edit.coat.leak edit.pose.target edit.pose.leak edit.scene.target "
     "edit.scene.leak edit.light.target edit.light.leak prompt_edit.coat.target prompt_edit.coat.leak "
     "prompt_edit.pose.target prompt_edit.pose.leak prompt_edit.scene.target prompt_edit.scene.leak "
-    "prompt_edit.light.target prompt_edit.light.leak path.max_step_ratio inversion.generated_psnr"
+    "prompt_edit.light.target prompt_edit.light.leak path.max_step_ratio inversion.generated_psnr "
+    "upsample.frechet_ratio_bicubic upsample.frechet_ratio_l1 upsample.distance_ratio_bicubic "
+    "upsample.distance_ratio_l1"
 )
 
 

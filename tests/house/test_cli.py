@@ -46,6 +46,7 @@ COMMANDS = [
     ["evaluate", "judge"],
     ["evaluate", "clip"],
     ["evaluate", "all"],
+    ["evaluate", "upsampler"],
     ["evaluate", "edits"],
     ["evaluate", "inversion"],
     ["figures"],

@@ -1,5 +1,6 @@
 """Subcommands that measure: models, speed, and the table of figures."""
 
+from pathlib import Path
 from typing import Literal
 
 from workbench.commands.common import (
@@ -83,6 +84,76 @@ def evaluate_all(
     print_result(
         evaluate_completely(generate, seen, n=n, seed=seed, data=data, progress=say_progress), as_json
     )
+
+
+@evaluate.command(name="upsampler")
+def evaluate_upsampler(
+    *,
+    data: Path,
+    model: Text = None,
+    baseline: Text = None,
+    n: int = 5000,
+    seed: int = 0,
+    out: File = None,
+    fresh: bool = False,
+    distance: Literal["auto", "lpips", "clip"] = "auto",
+    clip: str = CLIP,
+    judge: str = JUDGE,
+    device: Text = None,
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure an upsampler of Shepherd World against bicubic, Lanczos and the true render.
+
+    Interrupted, the same line goes on where it was.
+
+    Args:
+        data: Held-out renders at the large size, with captions and factors.
+        model: Upscaler folder or Hugging Face name; the classical ways alone when left out.
+        baseline: The same network trained on the L1 loss alone.
+        n: Number of pictures, the first of the set.
+        seed: Seed of the noise; picture k has seed + k.
+        out: Folder for the report, and for figures.json where there is a model; none when left out.
+        fresh: Measure all again instead of using what an earlier run kept.
+        distance: Perceptual distance; auto is LPIPS where its weights are at hand, else CLIP features.
+        clip: CLIP folder or open_clip name, for its features.
+        judge: Folder of the judge.
+        device: cpu or cuda, for the networks; cuda where there is one when left out.
+        precision: Of the upsamplers; auto measures the machine for a second.
+        as_json: Print one JSON object.
+    """
+    from rich.console import Console
+
+    from workbench import hardware
+    from workbench.evaluation import figures
+    from workbench.evaluation.features import load_judge
+    from workbench.evaluation.perceptual import perceptual_distance
+    from workbench.evaluation.upsampling import evaluate_upsampling, from_upscaler, load_upscaler
+    from workbench.evaluation.upsampling_report import table, write_report
+    from workbench.images import check_place
+
+    if out is not None:
+        check_place(out)
+    folders = {name: folder for name, folder in (("upsampler", model), ("l1", baseline)) if folder}
+    loaded = {
+        name: load_upscaler(find_model(folder), device=device, precision=precision)
+        for name, folder in folders.items()
+    }
+    methods = [from_upscaler(name, upscaler) for name, upscaler in loaded.items()]
+    settings = {"factor": next((one.factor for one in loaded.values()), 4), "n": n, "seed": seed}
+    seen = load_judge(find_model(judge), hardware.choose_device(device))
+    far = perceptual_distance(distance, clip=find_model(clip))
+    result = evaluate_upsampling(methods, data, seen, far, **settings, fresh=fresh, progress=say_progress)
+    if out is not None:
+        write_report(result, methods, data, out)
+    if out is not None and model is not None:
+        words = ["--model", model, *(["--baseline", baseline] if baseline else []), "--data", str(data)]
+        command = f"workbench evaluate upsampler {' '.join(words)} --n {n} --seed {seed} --fresh --json"
+        figures.record_model(result, command=command, path=out / figures.FIGURES.name)
+    if as_json:
+        print_result(result, as_json)
+    else:
+        Console().print(table(result))
 
 
 @evaluate.command(name="judge")

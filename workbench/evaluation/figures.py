@@ -117,7 +117,7 @@ def _goals() -> dict[str, Goal]:
     factors = ("coat", "pose", "scene", "light")
     for group, goal in (("clip", ">= 0.97"), ("faithfulness", ">= 0.99"), ("judge", ">= 0.98")):
         goals |= {f"{group}.{name}": Goal(goal=goal, unit="share", key=name) for name in factors}
-    return goals | _MODEL | _LATENTS
+    return goals | _MODEL | _LATENTS | _UPSAMPLING
 
 
 # What `evaluate all` measures of the demo model beside its faithfulness to each factor.
@@ -142,6 +142,16 @@ _LATENTS = {
     },
     "path.max_step_ratio": Goal(goal="<= 2", unit="ratio", key="path.max_step_ratio"),
     "inversion.generated_psnr": Goal(goal=">= 30", unit="dB", key="generated_psnr"),
+}
+# What `evaluate upsampler` states of the shipped upsampler: its distances over those of another way.
+_UPSAMPLING = {
+    f"upsample.{name}": Goal(goal=goal, unit="ratio", key=name)
+    for name, goal in (
+        ("frechet_ratio_bicubic", "<= 0.5"),
+        ("frechet_ratio_l1", "< 1"),
+        ("distance_ratio_bicubic", "< 1"),
+        ("distance_ratio_l1", "< 1"),
+    )
 }
 
 GOALS = _goals()
@@ -268,8 +278,8 @@ def record(
 
 
 def record_model(result: dict, *, command: str, path: Path | None = None) -> None:
-    """Record every figure of the demo model that an evaluation's result carries."""
-    for id in (*(f"faithfulness.{k}" for k in ("coat", "pose", "scene", "light")), *_MODEL):
+    """Record every figure of the demo model or the upsampler that an evaluation's result carries."""
+    for id in (*(f"faithfulness.{k}" for k in ("coat", "pose", "scene", "light")), *_MODEL, *_UPSAMPLING):
         if GOALS[id].key in result:
             record(id, result[GOALS[id].key], n=result["n"], command=command, path=path)
 

@@ -48,11 +48,13 @@ class Batch:
 class TruePictures:
     """The pictures of one folder, square and all of one size.
 
-    key: twelve hex digits over the metadata and the sizes and times of all files, of what is measured on.
+    key: twelve hex digits over the metadata and the sizes and times of all files, of what is measured on;
+    recipe: what the set's dataset.json says it was made from, {} where it says nothing.
     """
 
     def __init__(self, folder: Path, rows: list[Row], side: int, key: str) -> None:
         self.folder, self.rows, self.side, self.key = folder, rows, side, key
+        self.recipe = _recipe(folder)
 
     @classmethod
     def open(cls, folder: str | Path, *, count: int, factor: int, tile: int) -> TruePictures:
@@ -106,3 +108,11 @@ def _key(folder: Path, rows: list[Row], side: int) -> str:
     metadata = hashlib.sha256(find_metadata(folder).read_bytes()).hexdigest()
     facts = [decode.VERSION, side, metadata, [(stat.st_size, stat.st_mtime_ns) for stat in stats]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+
+def _recipe(folder: Path) -> dict:
+    try:
+        said = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {name: said[name] for name in ("kind", "world_version", "seed") if name in said}

@@ -19,11 +19,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from workbench import hardware
 from workbench.errors import WorkbenchError
 from workbench.evaluation import enlarging, perceptual, spectrum
 from workbench.evaluation.features import FACTOR_CLASSES, Judge
@@ -35,6 +37,8 @@ from workbench.pipeline.upscaler import Upscaler
 
 # (low [N, 3, S / f, S / f], prompts, seeds) -> [N, 3, S, S], both in [-1, 1]
 Enlarge = Callable[[Tensor, list[str], list[int]], Tensor]
+
+Precision = Literal["auto", "bf16", "fp32"]
 
 CACHE = Path("runs") / "upsampling-cache"
 SCHEMA = 1  # of the sums that are kept
@@ -65,6 +69,16 @@ def from_upscaler(name: str, upscaler: Upscaler) -> Method:
 
     dtype = str(upscaler.U.compute_dtype).removeprefix("torch.")
     return Method(name=name, enlarge=enlarge, version=f"{upscaler.weight_hash[:12]} {dtype}")
+
+
+def load_upscaler(
+    path_or_hub_name: str | Path, *, device: str | None = None, precision: Precision = "auto"
+) -> Upscaler:
+    """`Upscaler.from_pretrained`, computing in bfloat16 where that is faster on this machine ("auto")."""
+    upscaler = Upscaler.from_pretrained(path_or_hub_name, device=device)
+    chosen = hardware.probe(device).precision if precision == "auto" else precision
+    upscaler.U.compute_dtype = torch.bfloat16 if chosen == "bf16" else torch.float32
+    return upscaler
 
 
 def classical(factor: int) -> list[Method]:
@@ -171,13 +185,15 @@ def tallies(
     factor: int,
     seed: int = 0,
     cache: Path | None = CACHE,
+    fresh: bool = False,
     batch_size: int = _BATCH,
     progress: Progress | None = None,
 ) -> dict[str, Tally]:
     """Sums of every method and of the true pictures themselves (under TRUTH), by name.
 
-    cache: where sums lie between runs; None keeps nothing. Raises WorkbenchError for a picture of another
-    size and for a method that gives another shape or values that are not finite.
+    cache: where sums lie between runs; None keeps nothing. fresh: begin anew, whatever lies there. Raises
+    WorkbenchError for a picture of another size and for a method that gives another shape or values that are
+    not finite.
     """
     n, base = len(pictures), f"{ruler.key} {pictures.key} {factor}"
     everyone = [Method(name=TRUTH, enlarge=None, version=""), *methods]
@@ -190,7 +206,7 @@ def tallies(
         own = f" {method.version} {seed}" if method.enlarge else ""
         key = hashlib.sha256((base + own).encode()).hexdigest()[:16]
         kept[method.name] = Path(cache) / f"{method.name}-{key}.safetensors", key
-        held = Tally.load(*kept[method.name])
+        held = None if fresh else Tally.load(*kept[method.name])
         if held is not None and held.done <= n:
             found[method.name] = held
         elif held is not None:
@@ -264,12 +280,13 @@ def evaluate_upsampling(
     seed: int = 0,
     close: int = CLOSE,
     cache: Path | None = CACHE,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> dict:
     """Measure ways to enlarge on the first n pictures of a data set folder, beside bicubic and Lanczos.
 
-    methods: those beside the classical ones; the first is the one that ratios are of, and one named "l1"
-    is the network trained without an adversary. Picture k is enlarged with seed + k and its own caption.
+    methods: those beside the classical ones, "l1" the network trained without an adversary; ratios are of
+    the first. Picture k is enlarged with seed + k and its own caption.
     Returns `scores` and what the numbers were taken of, and with; frechet_ratio_<other> and
     distance_ratio_<other>: the first method's over another's.
 
@@ -282,7 +299,9 @@ def evaluate_upsampling(
     ruler = Ruler(judge=judge, distance=distance, close=close)
     pictures = TruePictures.open(data, count=n, factor=factor, tile=ruler.tile)
     everyone = [*classical(factor), *methods]
-    found = tallies(everyone, pictures, ruler, factor=factor, seed=seed, cache=cache, progress=progress)
+    found = tallies(
+        everyone, pictures, ruler, factor=factor, seed=seed, cache=cache, fresh=fresh, progress=progress
+    )
     side, tile = pictures.side, ruler.tile
     result = scores(found, side=side, factor=factor)
     ratios = {}
@@ -304,8 +323,8 @@ def evaluate_upsampling(
         "feature_dim": judge.feature_dim,
         "judge": judge.version,
         "distance_name": f"{distance.name}, at {side} px",
-        "versions_of_methods": {method.name: method.version for method in methods},
-        "data": pictures.key,
+        "weights": {method.name: method.version for method in methods},
+        "data": {"key": pictures.key, **pictures.recipe},
         "seed": seed,
         **ratios,
         **result,

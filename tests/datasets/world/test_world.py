@@ -102,6 +102,16 @@ def test_a_mirrored_dog_is_the_mirror_image(pose):
     assert (mask != mirrored).float().mean() < 0.004
 
 
+def test_the_head_is_where_it_is_said_to_be():
+    for index in range(20):
+        factors = world.draw_factors(5, index)
+        x, y = world.head_place(factors)
+        assert world.dog_mask(factors, 64)[int(64 * y), int(64 * x)]
+        other = world.head_place(world.mirrored(factors))
+        assert other == pytest.approx((1 - x, y), abs=1e-5)
+        assert y < torch.nonzero(world.dog_mask(factors, 64))[:, 0].float().mean() / 64  # above the rest
+
+
 def test_azimuth_90_looks_to_the_right_and_minus_90_to_the_left():
     for azimuth, side in ((90.0, 1), (-90.0, -1)):
         mask = world.dog_mask(

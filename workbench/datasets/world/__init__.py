@@ -1,6 +1,6 @@
 """Shepherd World: a German shepherd of known factors, drawn; picture i of seed s is always the same."""
 
-from workbench.datasets.world.drawing import dog_mask, render
+from workbench.datasets.world.drawing import dog_mask, head_place, render
 from workbench.datasets.world.factors import (
     CHOICES,
     COATS,
@@ -25,6 +25,7 @@ __all__ = [
     "Factors",
     "dog_mask",
     "draw_factors",
+    "head_place",
     "mirrored",
     "render",
 ]

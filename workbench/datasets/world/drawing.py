@@ -214,6 +214,17 @@ def dog_mask(factors: Factors, resolution: int = 64, *, device="cpu") -> Tensor:
     return torch.isfinite(_hits(_Shot(factors, resolution, device))).view(resolution, resolution)
 
 
+def head_place(factors: Factors) -> tuple[float, float]:
+    """Where the middle of the skull is seen, hidden or not: (x, y) as shares of the picture, from its upper
+    left corner.
+    """
+    shot = _Shot(factors, 1, "cpu")
+    skull = torch.tensor(head_frame(factors)[0], dtype=torch.float32)
+    right, up, back = (shot.to_dog.T @ (skull - shot.camera)).tolist()
+    u, v = right / -back / HALF_VIEW, up / -back / HALF_VIEW + shot.horizon
+    return (1 + u) / 2, (1 - v) / 2
+
+
 @torch.no_grad()
 def render(factors: Sequence[Factors], resolution: int = 64, *, supersample: int = 2, device="cpu") -> Tensor:
     """Pictures [N, 3, H, W] in [-1, 1]; each depends on its own factors alone."""
