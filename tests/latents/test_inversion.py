@@ -97,11 +97,39 @@ def test_progress_is_told_each_step_and_can_stop_it(pipeline, picture):
     assert [done for done, _, _ in told] == [0, 1, 2, 3] and told[0][1] == 50 and "dB" in told[0][2]
 
 
+class Told:
+    """An encoder that says a given w, and how far off it may be."""
+
+    def __init__(self, w, reach=0.0):
+        self.w, self.spread = w, reach * torch.eye(w.shape[1])
+
+    def __call__(self, x, w_mean):
+        return self.w
+
+
 def test_an_encoder_gives_the_start(pipeline, picture):
-    """With the very w of the picture the first look is the picture itself."""
+    """With the very w of the picture the first look is the picture itself, and draws around take nothing."""
     w = points(pipeline, PROMPT, 5).ws[:, 0]
-    exact = invert(pipeline, picture, prompt=PROMPT, steps=1, encoder=lambda x, w_mean: w)
-    assert exact.psnr > 80
+    for reach in (0.0, 1.0):
+        exact = invert(pipeline, picture, prompt=PROMPT, steps=1, encoder=Told(w, reach))
+        assert exact.start_psnr > 80 and exact.psnr > 80
+
+
+def test_draws_around_an_encoder_that_errs_come_nearer(pipeline, picture):
+    wrong = points(pipeline, PROMPT, 5).ws[:, 0] + 0.5
+    alone, around = (
+        invert(pipeline, picture, prompt=PROMPT, steps=1, encoder=Told(wrong, reach)) for reach in (0.0, 0.5)
+    )
+    assert around.start_psnr > alone.start_psnr + 0.5
+
+
+def test_steps_left_out_are_fewer_from_an_encoder(pipeline, picture):
+    told = []
+    w = points(pipeline, PROMPT, 5).ws[:, 0]
+    for encoder in (None, Told(w)):
+        how = {"encoder": encoder, "progress": lambda done, of, what: told.append(of) or False}
+        invert(pipeline, picture, prompt=PROMPT, **how)
+    assert told == [inversion.DRAWN_STEPS, inversion.STEPS] and told[1] < told[0]
 
 
 def test_a_model_without_text_is_inverted_by_w_alone():
@@ -156,6 +184,7 @@ def test_verdicts_speak_by_decibels():
 def test_recovery_states_pictures_and_renders(pipeline):
     result = measure_recovery(pipeline, n=1, steps=3)
     assert {"generated_psnr", "renders_psnr", "generated_share_30", "renders_seconds"} <= set(result)
+    assert result["generated_start_psnr"] <= result["generated_psnr"] and result["encoder"] is False
     assert result["n"] == 1 and result["generated_steps"] == 3
     with pytest.raises(WorkbenchError, match="n is 0"):
         measure_recovery(pipeline, n=0)

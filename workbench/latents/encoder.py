@@ -1,227 +1,155 @@
-"""A small network from a picture to the w that may have made it: where inversion starts.
+"""From a picture to the w that may have made it: where inversion starts.
 
-It learns from the generator itself, on pairs drawn as they are needed, so that nothing but the model is
-required. What it gives is M's mean w of the caption plus a move in the principal parts of w: the caption
-already says what is shown, the picture where and from which side. Letters: N pictures, S pixels a side,
-k principal parts.
+Ridge regression in closed form, on what the frozen image tower of the shipped mini-CLIP sees: the map of its
+third stage, where things still have places, and its embedding. What it gives is M's mean w of the caption
+plus a move: the caption already says what is shown, the picture where and from which side. Nothing but the
+model is required, which draws the pictures that are learnt from (`encoder_fit.py`). Letters: N pictures, S
+pixels a side, C channels of the map, c principal ones, P places of it, F = c P + e features, k parts of w,
+r draws.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from workbench.datasets.world import draw_factors
-from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
+from workbench.evaluation.perceptual import CLIP_FOLDER
 from workbench.images import clear_os_error, write_whole
-from workbench.latents.points import draw, from_z
 from workbench.latents.store import FOLDER
-from workbench.models.mapping import Text
-from workbench.noise import draw_z, generator_for
+from workbench.models.text import load_clip
+from workbench.models.vision_aided import ImageTower
 from workbench.pipeline import Pipeline
 
-__all__ = ["Encoder", "EncoderConfig", "encoder_of", "load_encoder", "save_encoder", "train_encoder"]
+__all__ = ["Encoder", "EncoderConfig", "Eyes", "encoder_of", "load_encoder", "save_encoder", "the_eyes"]
 
-SCHEMA = 1
+SCHEMA = 2
 KIND = "gigagan-encoder"
-FACTS, NUMBERS, STATE = "encoder.json", "encoder.safetensors", "encoder-training.safetensors"
-MEAN_DRAWS = 16  # as many z as the pipeline's own mean of a prompt
-WORLD_SEED, HELD_OUT_SEED = 8_100_013, 8_200_019  # captions that no training and no measurement uses
-ROUND, BATCH, PASSES, A_CAPTION = 128, 32, 4, 2  # pictures drawn at once, a step, passes; z of a caption
-LR, WARM_UP = 3e-3, 20
-EVERY_S = 30.0  # between two states that are kept
-Report = Callable[[int, int, str], object]  # images so far, of, what
+FACTS, NUMBERS = "encoder.json", "encoder.safetensors"
+TAP = "layer3"
+AGAIN = "train one for this model with `workbench train-encoder`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Shape of the encoder. channels: features after each halving of the picture, the last at 4 px; squeeze:
-    features of the last map that are laid out flat; parts: principal parts of w, k.
+    """Size of the encoder. channels: principal channels of the map, c; parts: of w that are told, k; draws:
+    directions of w in which it says how far it may be off, r.
     """
 
-    resolution: int = 64
-    w_dim: int = 256
-    channels: tuple[int, ...] = (24, 48, 64, 96)
-    squeeze: int = 32
-    parts: int = 64
+    channels: int = 96
+    parts: int = 40
+    draws: int = 48
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))
-        if not self.channels or self.resolution != 4 << len(self.channels):
-            raise WorkbenchError(
-                f"channels has {len(self.channels)} entries for {self.resolution} px: expected one for each "
-                "halving down to 4 px, four for 64."
-            )
-        if min(*self.channels, self.squeeze, self.parts) < 1 or any(c % 8 for c in self.channels):
-            raise WorkbenchError(
-                f"channels {self.channels}, squeeze {self.squeeze}, parts {self.parts}: expected numbers "
-                "above 0, channels in eights."
-            )
-        if self.parts > self.w_dim:
-            raise WorkbenchError(
-                f"w has {self.w_dim} numbers, not {self.parts} principal parts: ask for less."
-            )
-
-
-def config_for(pipeline: Pipeline) -> EncoderConfig:
-    """The default shape at a model's size."""
-    G = pipeline.G.config
-    depth = int(math.log2(G.resolution)) - 2
-    channels = tuple(min(96, 24 * (i + 1)) for i in range(depth)) if depth != 4 else (24, 48, 64, 96)
-    return EncoderConfig(resolution=G.resolution, w_dim=G.w_dim, channels=channels, parts=min(64, G.w_dim))
-
-
-class Encoder(nn.Module):
-    """picture [N, 3, S, S] in [-1, 1], mean w of its caption [N, w_dim] -> w [N, w_dim]."""
-
-    def __init__(self, config: EncoderConfig):
-        super().__init__()
-        self.config = config
-        layers: list[nn.Module] = []
-        before = 3
-        for width in config.channels:
-            layers += [nn.Conv2d(before, width, 3, 2, 1), nn.GroupNorm(8, width), nn.LeakyReLU(0.2)]
-            before = width
-        self.trunk = nn.Sequential(*layers, nn.Conv2d(before, config.squeeze, 1), nn.LeakyReLU(0.2))
-        self.head = nn.Linear(config.squeeze * 16, config.parts)
-        nn.init.zeros_(self.head.weight)  # begins at the mean of the caption
-        nn.init.zeros_(self.head.bias)
-        self.register_buffer("basis", torch.zeros(config.parts, config.w_dim))
-
-    def parts(self, x: Tensor) -> Tensor:
-        """The move from the caption's mean in deviations of each principal part, [N, k]."""
-        return self.head(self.trunk(x).flatten(1))
-
-    def forward(self, x: Tensor, w_mean: Tensor) -> Tensor:
-        return w_mean + self.parts(x) @ self.basis
-
-
-# --- training -----------------------------------------------------------------------------------------------
+        for name, value in asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise WorkbenchError(f"{name} is {value!r}: expected a whole number above 0.")
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """images [N, 3, S, S]; w and the mean w of each one's caption [N, w_dim]."""
+class Eyes:
+    """A frozen image tower. name and weight_hash say whose; shape (C, P, e) of what it gives."""
 
-    images: Tensor
-    w: Tensor
-    w_mean: Tensor
+    tower: ImageTower
+    name: str
+    weight_hash: str
+    shape: tuple[int, int, int]
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 3, S, S] in [-1, 1] -> (map [N, C, P], embedding [N, e]), on the CPU."""
+        maps, embeddings = zip(*(self.tower(part) for part in x.cpu().split(32)), strict=True)
+        return torch.cat([layer[0].flatten(2) for layer in maps]), torch.cat(embeddings)
 
 
-def train_encoder(
-    pipeline: Pipeline,
-    out: str | Path,
-    *,
-    images: int = 6400,
-    seed: int = 0,
-    config: EncoderConfig | None = None,
-    progress: Report | None = None,
-) -> Encoder:
-    """Train an encoder for a model on `images` pictures of its own, and write it to `out`.
+@cache
+def the_eyes() -> Eyes:
+    """Those of the shipped mini-CLIP."""
+    return open_eyes(CLIP_FOLDER)
 
-    progress is told after each round of 128, the held-out error with it: the share of w's variance inside a
-    caption that is not explained (1: as good as the mean). The same call goes on where one was broken off,
-    to the same end. Raises WorkbenchError for a model without text and for fewer than 128 images.
+
+def open_eyes(clip_folder: str | Path) -> Eyes:
+    """The image tower of a CLIP. The hash is that of names, shapes and float32 values of its weights."""
+    clip = load_clip(clip_folder)
+    tower = ImageTower(clip, (TAP,), torch.float32)
+    digest = sha256()
+    for name, value in sorted(clip.model.visual.state_dict().items()):
+        digest.update(f"{name} {list(value.shape)}\n".encode())
+        digest.update(value.float().contiguous().cpu().numpy().tobytes())
+    with torch.no_grad():
+        maps, embedding = tower(torch.zeros(1, 3, clip.image_size, clip.image_size))
+    _, channels, height, width = maps[0].shape
+    return Eyes(tower, clip.name, digest.hexdigest(), (channels, height * width, embedding.shape[1]))
+
+
+def features(eyes: Eyes, x: Tensor, channels: Tensor) -> Tensor:
+    """[N, 3, S, S] in [-1, 1], principal channels [c, C] -> [N, F]."""
+    seen, embedding = eyes(x)
+    return torch.cat([(channels @ seen).flatten(1), embedding], dim=1)
+
+
+class Encoder(nn.Module):
+    """picture [N, 3, S, S] in [-1, 1], mean w of its caption [N, w_dim] -> w [N, w_dim].
+
+    Buffers: channels [c, C]; mean, scale [F]; weight [F, k]; basis [k, w_dim]; offset [w_dim]; spread
+    [r, w_dim], deviations of the true w about what is said. All hold values of fp16, so that the file is
+    exact.
     """
-    if pipeline.text_encoder is None:
-        raise WorkbenchError(f"{pipeline.name} reads no text: the encoder learns from captions.")
-    if isinstance(images, bool) or not isinstance(images, int) or images < ROUND:
-        raise WorkbenchError(f"images is {images!r}: expected a whole number of at least {ROUND}.")
-    out = Path(out)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = Encoder(config or config_for(pipeline)).to(pipeline.device)
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.99))
-    rounds = images // ROUND
-    facts = {"images": images, "seed": seed, "model": pipeline.weight_hash, **asdict(encoder.config)}
-    first = _resume(out / STATE, encoder, optimiser, facts)
-    if first == 0:
-        encoder.basis.copy_(_principal(draw_pairs(pipeline, 1024, HELD_OUT_SEED, pictures=False), encoder))
-    held_out = draw_pairs(pipeline, ROUND, HELD_OUT_SEED)
-    saved = time.monotonic()
-    for number in range(first, rounds):
-        pairs = draw_pairs(pipeline, ROUND, WORLD_SEED + seed, first=number * ROUND)
-        _round(encoder, optimiser, pairs, number, rounds, seed)
-        if progress is not None:
-            done = (number + 1) * ROUND
-            progress(done, rounds * ROUND, f"encoder, held-out error {held_out_error(encoder, held_out):.3f}")
-        if time.monotonic() - saved > EVERY_S and number + 1 < rounds:
-            _keep(out / STATE, encoder, optimiser, number + 1, facts)
-            saved = time.monotonic()
-    error = held_out_error(encoder, held_out)
-    save_encoder(out, encoder, pipeline, {"images": rounds * ROUND, "seed": seed, "held_out_error": error})
-    (out / STATE).unlink(missing_ok=True)
-    return load_encoder(out, pipeline)
 
+    def __init__(self, config: EncoderConfig, w_dim: int, eyes: Eyes):
+        """Zeros, which say the caption's mean. Raises WorkbenchError for a size beyond w's or the map's."""
+        super().__init__()
+        self.config, self._eyes = config, (eyes,)  # in a tuple: never part of the state
+        if config.channels > eyes.shape[0] or max(config.parts, config.draws) > w_dim:
+            raise WorkbenchError(
+                f"w has {w_dim} numbers and the map of {eyes.name} {eyes.shape[0]} channels, not "
+                f"{config.parts} parts, {config.draws} draws and {config.channels} channels: ask for less."
+            )
+        for name, shape in self.shapes(config, w_dim, eyes).items():
+            self.register_buffer(name, torch.zeros(shape))
+        self.scale += 1
 
-@torch.no_grad()
-def draw_pairs(pipeline: Pipeline, n: int, seed: int, *, first: int = 0, pictures: bool = True) -> _Pairs:
-    """n pictures of the world's captions from `first` on, A_CAPTION of each: a function of its arguments.
+    @staticmethod
+    def shapes(config: EncoderConfig, w_dim: int, eyes: Eyes) -> dict[str, tuple[int, ...]]:
+        """Buffer -> shape."""
+        channels, places, embed = eyes.shape
+        numbers = config.channels * places + embed
+        return {
+            "channels": (config.channels, channels),
+            "mean": (numbers,),
+            "scale": (numbers,),
+            "weight": (numbers, config.parts),
+            "basis": (config.parts, w_dim),
+            "offset": (w_dim,),
+            "spread": (config.draws, w_dim),
+        }
 
-    pictures False leaves them undrawn (an empty tensor), for statistics of w.
-    """
-    numbers = range(first // A_CAPTION, (first + n) // A_CAPTION)
-    captions = [full_caption(draw_factors(seed, i), seed, i) for i in numbers]
-    text = pipeline.G.encode_text(pipeline.text_encoder(captions).to(pipeline.device))
-    fixed = draw_z(range(MEAN_DRAWS), pipeline.G.config.z_dim, stream=seed).to(pipeline.device)
-    t_global = text.t_global.repeat_interleave(MEAN_DRAWS, 0)
-    w_mean = (
-        pipeline.G.mapping(fixed.repeat(len(captions), 1), t_global).unflatten(0, (-1, MEAN_DRAWS)).mean(1)
-    )
-    text: Text = text.repeat_interleave(A_CAPTION)
-    z = draw_z(range(first, first + len(text.mask)), pipeline.G.config.z_dim, stream=seed)
-    at = from_z(pipeline, z, text)
-    images = draw(pipeline, at).to(pipeline.device) if pictures else torch.empty(0)
-    return _Pairs(images, at.ws[:, 0], w_mean.repeat_interleave(A_CAPTION, 0))
+    @property
+    def eyes(self) -> Eyes:
+        """What it sees by."""
+        return self._eyes[0]
 
+    def fill(self, **values: Tensor) -> Encoder:
+        """Set buffers, rounded to fp16."""
+        for name, value in values.items():
+            getattr(self, name).copy_(value.half())
+        return self
 
-def _principal(pairs: _Pairs, encoder: Encoder) -> Tensor:
-    """The principal parts of w about its caption's mean, one deviation long each: [k, w_dim]."""
-    values, vectors = torch.linalg.eigh(torch.cov((pairs.w - pairs.w_mean).t()))
-    k = encoder.config.parts
-    return (vectors[:, -k:] * values[-k:].clamp_min(0).sqrt()).t().flip(0)
+    def move(self, numbers: Tensor) -> Tensor:
+        """Features [N, F] -> the move from the caption's mean, [N, w_dim]."""
+        numbers = numbers.to(self.mean)
+        return self.offset + (numbers - self.mean) / self.scale @ self.weight @ self.basis
 
-
-def _round(
-    encoder: Encoder, optimiser: torch.optim.Optimizer, pairs: _Pairs, number: int, rounds: int, seed: int
-) -> None:
-    """PASSES times through the pictures of a round, grained a little so that no pixel alone decides."""
-    encoder.train()
-    generator = generator_for(seed, number + 1)
-    a_round = PASSES * ROUND // BATCH
-    for step in range(a_round):
-        if step % (ROUND // BATCH) == 0:
-            order = torch.randperm(len(pairs.w), generator=generator)
-        rows = order[step % (ROUND // BATCH) * BATCH :][:BATCH]
-        done = number * a_round + step
-        share = min(1, (done + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done / (rounds * a_round)))
-        for group in optimiser.param_groups:
-            group["lr"] = LR * share
-        grain = 0.03 * torch.randn(pairs.images[rows].shape, generator=generator)
-        w = encoder(pairs.images[rows] + grain.to(pairs.images), pairs.w_mean[rows])
-        loss = F.mse_loss(w, pairs.w[rows]) / (pairs.w - pairs.w_mean).square().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-    encoder.eval()
-
-
-@torch.no_grad()
-def held_out_error(encoder: Encoder, pairs: _Pairs) -> float:
-    """Share of the variance of w inside a caption that is left unexplained: 0 exact, 1 the mean."""
-    left = (encoder(pairs.images, pairs.w_mean) - pairs.w).square().mean()
-    return (left / (pairs.w - pairs.w_mean).square().mean()).item()
+    def forward(self, x: Tensor, w_mean: Tensor) -> Tensor:
+        return w_mean + self.move(features(self.eyes, x, self.channels.cpu()))
 
 
 # --- on disk ------------------------------------------------------------------------------------------------
@@ -241,10 +169,15 @@ def save_encoder(folder: str | Path, encoder: Encoder, pipeline: Pipeline, facts
         "kind": KIND,
         "model": pipeline.name,
         "weight_hash": pipeline.weight_hash,
+        "eyes": encoder.eyes.name,
+        "eyes_hash": encoder.eyes.weight_hash,
         "config": asdict(encoder.config),
         "training": facts or {},
     }
-    _make(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise clear_os_error(error, folder) from error
     data = save({name: value.half().contiguous().cpu() for name, value in encoder.state_dict().items()})
     write_whole(folder / NUMBERS, lambda handle: handle.write(data))
     text = json.dumps(page, indent=1) + "\n"
@@ -252,77 +185,62 @@ def save_encoder(folder: str | Path, encoder: Encoder, pipeline: Pipeline, facts
     return folder
 
 
-def load_encoder(folder: str | Path, pipeline: Pipeline) -> Encoder:
-    """The encoder in a folder, for this model.
+def load_encoder(folder: str | Path, pipeline: Pipeline, *, eyes: Eyes | None = None) -> Encoder:
+    """The encoder in a folder, for this model and these eyes (the shipped mini-CLIP's when None).
 
-    Raises WorkbenchError for a folder without one, a damaged one, and one that was trained for another model
-    (by the hash of its weights).
+    Raises WorkbenchError for a folder without one, a damaged one, and one that was fitted to another model or
+    saw by other eyes (by the hash of the weights).
     """
-    folder = Path(folder)
-    if not (folder / FACTS).is_file() or not (folder / NUMBERS).is_file():
-        raise WorkbenchError(f"{folder} holds no encoder ({FACTS} and {NUMBERS}): train one for this model.")
-    try:
-        page = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        tensors = load_file(folder / NUMBERS)
-    except (ValueError, SafetensorError) as error:
-        raise WorkbenchError(f"The encoder in {folder} is damaged ({error}): train it again.") from error
-    if not isinstance(page, dict) or page.get("kind") != KIND or page.get("schema") != SCHEMA:
-        raise WorkbenchError(
-            f"{folder / FACTS} is no encoder that this version reads (kind {KIND}, schema {SCHEMA}): train "
-            "it again."
-        )
+    folder, eyes = Path(folder), eyes or the_eyes()
+    page = _page(folder)
     if page.get("weight_hash") != pipeline.weight_hash:
         raise WorkbenchError(
             f"The encoder in {folder} was trained for the model {str(page.get('model'))[:60]!r} "
             f"({str(page.get('weight_hash'))[:10]}), this one is {pipeline.name!r} "
-            f"({pipeline.weight_hash[:10]}): what it says would mean nothing here. Train one for this model."
+            f"({pipeline.weight_hash[:10]}): what it says would mean nothing here. Delete it or {AGAIN}."
+        )
+    if page.get("eyes_hash") != eyes.weight_hash:
+        raise WorkbenchError(
+            f"The encoder in {folder} sees by the image tower of {str(page.get('eyes'))[:60]!r} "
+            f"({str(page.get('eyes_hash'))[:10]}), the one here is {eyes.name!r} ({eyes.weight_hash[:10]}): "
+            f"its features are others. Delete it or {AGAIN}."
         )
     try:
-        encoder = Encoder(EncoderConfig(**page["config"]))
-        encoder.load_state_dict({name: value.float() for name, value in tensors.items()})
-    except (KeyError, TypeError, RuntimeError) as error:
+        tensors = load_file(folder / NUMBERS)
+        encoder = Encoder(EncoderConfig(**page["config"]), pipeline.G.config.w_dim, eyes)
+    except (KeyError, TypeError, SafetensorError, WorkbenchError) as error:
         what = " ".join(str(error).split())[:120]
-        raise WorkbenchError(f"The encoder in {folder} is damaged ({what}): train it again.") from error
-    return encoder.eval().requires_grad_(False).to(pipeline.device)
+        raise WorkbenchError(f"The encoder in {folder} is damaged ({what}): {AGAIN}.") from error
+    _check_tensors(folder, encoder.state_dict(), tensors)
+    encoder.load_state_dict({name: value.float() for name, value in tensors.items()})
+    return encoder.eval().to(pipeline.device)
 
 
-def _make(folder: Path) -> None:
+def _page(folder: Path) -> dict:
+    """encoder.json, of this schema."""
+    if not (folder / FACTS).is_file() or not (folder / NUMBERS).is_file():
+        raise WorkbenchError(f"{folder} holds no encoder ({FACTS} and {NUMBERS}): {AGAIN}.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise clear_os_error(error, folder) from error
+        page = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WorkbenchError(f"The encoder in {folder} is damaged ({error}): {AGAIN}.") from error
+    if not isinstance(page, dict) or page.get("kind") != KIND or page.get("schema") != SCHEMA:
+        raise WorkbenchError(
+            f"{folder / FACTS} is no encoder that this version reads (kind {KIND}, schema {SCHEMA}): {AGAIN}."
+        )
+    return page
 
 
-def _keep(path: Path, encoder: Encoder, optimiser: torch.optim.Optimizer, rounds: int, facts: dict) -> None:
-    """Weights, moments and the number of rounds, in fp32."""
-    tensors = {f"encoder.{name}": value.contiguous() for name, value in encoder.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{name}": value.contiguous() for name, value in state.items()}
-    tensors["rounds"] = torch.tensor(rounds)
-    _make(path.parent)
-    data = save(tensors, metadata={"facts": json.dumps(facts, sort_keys=True)})
-    write_whole(path, lambda handle: handle.write(data))
-
-
-def _resume(path: Path, encoder: Encoder, optimiser: torch.optim.Optimizer, facts: dict) -> int:
-    """Put a kept state back; the rounds that are done, 0 where there is none or it is another training's."""
-    from safetensors import safe_open
-
-    if not path.is_file():
-        return 0
-    try:
-        with safe_open(path, framework="pt") as file:
-            if file.metadata().get("facts") != json.dumps(facts, sort_keys=True):
-                return 0
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise WorkbenchError(f"{path} is damaged ({error}): delete it to train from the start.") from error
-    weights = {k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")}
-    encoder.load_state_dict(weights)
-    state: dict[int, dict] = {}
-    for name, value in tensors.items():
-        if name.startswith("adam."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(tensors["rounds"])
+def _check_tensors(folder: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Exactly the expected names, shapes and finite fp16 numbers."""
+    for name in [*expected, *found]:
+        shapes = [list(side[name].shape) if name in side else "nothing" for side in (expected, found)]
+        if shapes[0] != shapes[1]:
+            raise WorkbenchError(
+                f"The encoder in {folder} is damaged at {name}: expected {shapes[0]}, found {shapes[1]}. "
+                f"Delete it or {AGAIN}."
+            )
+        if found[name].dtype != torch.float16 or not found[name].isfinite().all():
+            raise WorkbenchError(
+                f"The encoder in {folder} is damaged at {name}: expected finite fp16 numbers: {AGAIN}."
+            )

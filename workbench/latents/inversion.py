@@ -5,7 +5,7 @@ this model asks for. The words act through cross-attention and not only through 
 caption move too, the same at all sizes. And every layer's w is held near a w that M can make, so that edits
 still find their way. The error is that of pixels alone: a term of mini-CLIP features (weight 0.02) took a
 sixth more time and gave renders 0.1 dB, though a feature distance smaller by an eighth. The start decides
-more than any of it. Letters: S pixels a side, W style inputs, L rows of t_local, K candidates.
+more than any of it (`starts.py`). Letters: S pixels a side, W style inputs, L rows of t_local.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.evaluation.perceptual import CLIP_FOLDER, FeatureDistance
 from workbench.latents.arithmetic import nearest, world_captions
-from workbench.latents.points import Points, draw, from_w, from_z, synthesise, texts_of
+from workbench.latents.points import Points, draw, synthesise, texts_of
+from workbench.latents.starts import STREAM, Encode, best_around, best_of_many
 from workbench.latents.uploads import prepare
 from workbench.models.clip_io import Clip
 from workbench.models.mapping import Text
@@ -34,9 +35,7 @@ from workbench.pipeline import Pipeline, clean_prompt
 
 __all__ = ["Inverted", "guess_prompt", "invert", "prepare", "psnr"]
 
-STEPS = 150  # what G can draw stands at 41 dB after 120; renders gain 0.8 dB from 100 to 200
-CANDIDATES = 48
-STREAM = 7  # of the noise that candidates and spread are drawn with
+STEPS, DRAWN_STEPS = 100, 150  # from an encoder's start; from the best of many draws, for the same dB
 LR_W, LR_T, WARM_UP = 0.04, 0.03, 10
 # Weight of staying near the start, in squared deviations of w, beside pixels' squared error. It shortens the
 # way that w goes by a third, for 0.3 dB of a generated picture and nothing of a render.
@@ -45,13 +44,13 @@ SPREAD_DRAWS = 1024
 FLOOR = 0.04  # share of the largest deviation that every direction of w may move by
 ALIKE, CLOSE, ROUGH = 34.0, 28.0, 22.0  # dB of the verdicts
 Progress = Callable[[int, int, str], object]  # done, of, what; False stops with the best so far
-Encode = Callable[[Tensor, Tensor], Tensor]  # picture [1, 3, S, S], mean w of its prompt -> w [1, w_dim]
 
 
 @dataclass(frozen=True)
 class Inverted:
     """Where a picture lies. at: one point; image [1, 3, S, S] in [-1, 1], what G draws there; psnr in dB;
-    distance: of the features that distance_name says; steps: those that were taken; verdict: in words.
+    distance: of the features that distance_name says; steps: those that were taken; verdict: in words;
+    start_psnr, start_seconds: how near the start was, and how long the search for it took.
     """
 
     at: Points
@@ -63,6 +62,8 @@ class Inverted:
     seconds: float
     steps: int
     verdict: str
+    start_psnr: float
+    start_seconds: float
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ def invert(
         prompt: what it shows; guessed for a model of Shepherd World when None.
         steps: of the optimisation; the same steps give the same point, unless the time was up before.
         seconds: when to stop with the best so far.
-        encoder: gives the w to start from (`encoder.load_encoder`); the best of 48 drawn ones without.
+        encoder: says where to start (`encoder.load_encoder`); the best of 48 drawn pictures without.
         distance: what `distance` is measured by; the shipped mini-CLIP's features when None.
         progress: called after each step; returning False stops with the best so far.
 
@@ -101,14 +102,15 @@ def invert(
     prompt = guess_prompt(pipeline, target) if prompt is None else prompt
     prompt = clean_prompt(prompt, pipeline.text_encoder).text
     text = texts_of(pipeline, [prompt])
+    looked = time.monotonic()
     if encoder is None:
-        start = _best_of_many(pipeline, target, text)
+        start = best_of_many(pipeline, target, text)
     else:
-        with torch.no_grad():
-            start = from_w(pipeline, encoder(target, pipeline.w_mean(prompt)), text)
+        start = best_around(pipeline, target, text, pipeline.w_mean(prompt), encoder)
+    looked = time.monotonic() - looked
     metric = _metric(pipeline, text)
-    deadline = began + seconds
-    at, taken = _descend(pipeline, target, start, metric, steps or STEPS, deadline, progress)
+    steps = steps or (DRAWN_STEPS if encoder is None else STEPS)
+    at, taken, first = _descend(pipeline, target, start, metric, steps, began + seconds, progress)
     image = draw(pipeline, at)
     measure = distance or _shipped_distance()
     target = target.cpu()
@@ -116,7 +118,8 @@ def invert(
         apart = measure(image, target).item()
     decibels = psnr(image, target).item()
     spent = time.monotonic() - began
-    return Inverted(at, image, decibels, apart, measure.name, prompt, spent, taken, verdict(decibels))
+    says = verdict(decibels)
+    return Inverted(at, image, decibels, apart, measure.name, prompt, spent, taken, says, first, looked)
 
 
 def verdict(decibels: float) -> str:
@@ -168,16 +171,7 @@ def _shipped_distance() -> FeatureDistance:
     return FeatureDistance()
 
 
-# --- where to start -----------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _best_of_many(pipeline: Pipeline, target: Tensor, text: Text | None) -> Points:
-    """The nearest in pixels of CANDIDATES pictures of the prompt."""
-    z = draw_z(range(CANDIDATES), pipeline.G.config.z_dim, stream=STREAM)
-    at = from_z(pipeline, z, None if text is None else text.repeat_interleave(CANDIDATES))
-    errors = (draw(pipeline, at) - target.cpu()).square().mean(dim=(1, 2, 3))
-    return at[int(errors.argmin())]
+# --- the way down -------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -193,9 +187,6 @@ def _metric(pipeline: Pipeline, text: Text | None) -> Tensor:
     return ((vectors * (deviations + FLOOR * deviations.max())) @ vectors.t()).float()
 
 
-# --- the way down -------------------------------------------------------------------------------------------
-
-
 @torch.enable_grad()
 def _descend(
     pipeline: Pipeline,
@@ -205,25 +196,27 @@ def _descend(
     steps: int,
     deadline: float,
     progress: Progress | None,
-) -> tuple[Points, int]:
-    """Adam on the styles and on the words, from one point; (the best point met, steps taken)."""
+) -> tuple[Points, int, float]:
+    """Adam on the styles and on the words: (the best point met, steps taken, dB of the start)."""
     text = start.texts[0] if start.texts else None
     moved = torch.zeros_like(start.ws).requires_grad_()  # in deviations of w
     words = None if text is None else torch.zeros_like(text.t_local).requires_grad_()
     free = [moved] if words is None else [moved, words]
     rates = [LR_W, LR_T][: len(free)]
     adam = torch.optim.Adam([{"params": [p]} for p in free], betas=(0.9, 0.99))
-    best, least = start, math.inf
+    best, least, first = start, math.inf, math.nan
     for step in range(steps + 1):  # one more look than steps: the last one counts too
         at = _moved(start, moved @ metric, words)
         image = synthesise(pipeline, at)
         error = (image.detach().clamp(-1, 1) - target).square().mean().item()
         if error < least:
             best, least = _detached(at), error
-        what = f"inverting, {10 * math.log10(4 / max(least, 1e-12)):.1f} dB"
+        reached = 10 * math.log10(4 / max(least, 1e-12))
+        first = reached if step == 0 else first
+        what = f"inverting, {reached:.1f} dB"
         told = None if progress is None else progress(step, steps, what)
         if step == steps or told is False or time.monotonic() > deadline:
-            return best, step
+            return best, step, first
         loss = _misfit(image, target) + NEAR * _strain(moved)
         # by `grad`, not `backward`: the weights of G get no gradients, which would cost time and stay there
         for parameter, gradient in zip(free, torch.autograd.grad(loss, free), strict=True):

@@ -7,8 +7,9 @@ from statistics import median
 
 from workbench.datasets.world import draw_factors, render
 from workbench.errors import WorkbenchError
-from workbench.latents.inversion import Encode, Inverted, invert
+from workbench.latents.inversion import Inverted, invert
 from workbench.latents.points import draw
+from workbench.latents.starts import Encode
 from workbench.latents.supervised import draw_sample
 from workbench.pipeline import Pipeline
 
@@ -30,8 +31,9 @@ def measure_recovery(
     """Invert n pictures of the model (unseen prompts and seeds, neither told) and n unseen renders.
 
     Returns n and, for "generated" and "renders": _psnr median in dB, _worst, _share_30 of pictures with at
-    least 30 dB, _distance median of the features named in distance_name, _seconds median and _longest, and
-    _steps median. Raises WorkbenchError for n below 1.
+    least 30 dB, _distance median of the features named in distance_name, _seconds median and _longest,
+    _steps median, and of where it started _start_psnr median, _start_worst and _start_seconds median. Raises
+    WorkbenchError for n below 1.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise WorkbenchError(f"n is {n!r}: expected a whole number of at least 1.")
@@ -59,4 +61,7 @@ def _summary(found: list[Inverted]) -> dict[str, float]:
         "seconds": median(one.seconds for one in found),
         "longest": max(one.seconds for one in found),
         "steps": median(one.steps for one in found),
+        "start_psnr": median(one.start_psnr for one in found),
+        "start_worst": min(one.start_psnr for one in found),
+        "start_seconds": median(one.start_seconds for one in found),
     }
