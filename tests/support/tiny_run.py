@@ -5,6 +5,7 @@ import multiprocessing as mp
 import os
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from workbench.models.generator import GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.presets import Preset
 from workbench.models.text import save_clip
+from workbench.models.upsampler import UpsamplerConfig
 from workbench.models.vision_aided import VisionAidedConfig
 from workbench.training import checkpoint, setup
 from workbench.training.config import TrainConfig
@@ -57,6 +59,28 @@ def tiny_preset(resolution: int = 8, *, heads: bool = False) -> Preset:
     )
 
 
+def tiny_upsampler(**changes: object) -> UpsamplerConfig:
+    """2 times, two halvings, with every kind of part."""
+    levels = (-2, -1, 0, 1)
+    fields = {
+        "factor": 2, "down": 2, "channels": dict.fromkeys(levels, 8), "kernels": dict.fromkeys(levels, 2),
+        "blocks": dict.fromkeys(levels, 1), "attention": {-2: 1, -1: 1}, "cross_attention": {-2: 1},
+        "window": 8, "z_dim": 8, "w_dim": 16, "mapping_layers": 2, "text_dim": 128, "text_layers": 1,
+        "mlp_ratio": 1, "mapping_lr_mul": 0.3,
+    }  # fmt: skip
+    return UpsamplerConfig(**{**fields, **changes})
+
+
+def tiny_upsampler_preset() -> Preset:
+    """Of 4 px crops to 8 px, of pictures of 16 px; D takes oblong crops too."""
+    base = tiny_preset(8)
+    judge = replace(base.discriminator, entries=(8, 4), exits=(4, 1), collapse="mean", group=0)
+    return replace(base, generator=tiny_upsampler(), discriminator=judge)
+
+
+UPSAMPLING = {"picture_size": 16, "mode_seeking_weight": 0.0, "pixel_weight": 1.0, "grid": (4, 2)}
+
+
 def tiny_config(**changes: object) -> TrainConfig:
     """24 steps of 8 pictures; everything happens at least twice."""
     fields = {
@@ -89,17 +113,24 @@ def make_inputs(folder: Path) -> tuple[Path, Path]:
 
 
 def run_tiny(
-    inputs: tuple[Path, Path], out: Path, *, heads: bool = False, resolution: int = 8, **options
+    inputs: tuple[Path, Path],
+    out: Path,
+    *,
+    heads: bool = False,
+    resolution: int = 8,
+    upsamples: bool = False,
+    **options,
 ) -> Result:
     """Train in this process. Fields of TrainConfig and arguments of `train` may be mixed in `options`."""
     known = {name: options.pop(name) for name in list(options) if name in TrainConfig.__dataclass_fields__}
     if heads:
         known = {"vision_weight": 1.0, **known}
+    if upsamples:
+        known = {**UPSAMPLING, **known}
+    preset = tiny_upsampler_preset() if upsamples else tiny_preset(resolution, heads=heads)
     data, clip = inputs
     options = {"judge": None, "progress": False, "device": "cpu", **options}
-    return train(
-        tiny_config(**known), data, out, clip=clip, preset=tiny_preset(resolution, heads=heads), **options
-    )
+    return train(tiny_config(**known), data, out, clip=clip, preset=preset, **options)
 
 
 def forkserver() -> mp.context.BaseContext:

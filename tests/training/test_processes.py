@@ -82,6 +82,15 @@ def test_two_passes_give_the_weights_of_one(inputs, one_process, tmp_path):
     assert_same_but_for_rounding(tmp_path / "run", one_process)
 
 
+def test_two_processes_train_an_upsampler_as_one_does(inputs, tmp_path):
+    options = {"upsamples": True, "heads": False, "clip_weight": 0.0, "diffaugment": "", "r1_every": 2}
+    tiny_run.run_tiny(inputs, tmp_path / "one", **{**EVERYTHING, **options})
+    pair_run(inputs, tmp_path / "two", **options)
+    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in ("G", "D", "G_ema"):
+        assert (a[name] - b[name]).norm() < 1e-4 * b[name].norm(), name
+
+
 def test_a_run_of_two_processes_resumes_exactly(inputs, two_processes, same_run, tmp_path):
     pair_run(inputs, tmp_path / "run", stop_after_nimg=24)
     pair_run(inputs, tmp_path / "run")

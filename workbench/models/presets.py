@@ -303,7 +303,7 @@ def shepherd_up(factor: int) -> Preset:
             factor=factor,
             channels={-3: 96, -2: 64, -1: 64, 0: 64, **grown},
             kernels={**levels, -3: 1, -2: 2},
-            blocks={**levels, -3: 1},
+            blocks={**levels, -3: 1, 0: 2},
             attention={-3: 1, -2: 1},
             cross_attention={-3: 1, -2: 1},
             w_dim=128,
@@ -328,7 +328,7 @@ def shepherd_up(factor: int) -> Preset:
             **_UPSAMPLING,
             "images": 60_000,
             "batch_size": 16,
-            "lr_G": 5e-3,
+            "lr_G": 3e-3,  # at 1e-2 the increments of RGB move by as much as they have to say
             "lr_D": 5e-3,
             "picture_size": 64 * factor,
             "pixel_weight": 5.0,

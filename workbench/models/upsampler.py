@@ -27,7 +27,12 @@ from workbench.models.mapping import MappingNetwork, Text, TextTransformer
 from workbench.models.ops import LEAKY_GAIN, AdaptiveConv2d, EqualConv2d, EqualLinear, leaky, upsample
 
 FACTORS = (2, 4, 8, 16)
-RGB_GAIN = 0.05  # of the increments: a fresh network begins close to the enlarged input
+RGB_GAIN = 0.25  # of the increments, as in G
+RGB_START = 0.1  # deviation of their fresh weights: a new network begins close to the enlarged input
+STYLE_START = (
+    0.1  # deviation of fresh style weights. At 1, as in G, every z would draw its own random network
+)
+# at first, and an upsampler, whose input says nearly all, has to unlearn that before anything else.
 NOISE_WAVES = 8  # of the noise level's embedding
 
 
@@ -53,7 +58,7 @@ class UpsamplerConfig:
     cross_attention: dict[int, int]
     down_blocks: dict[int, int] = field(default_factory=dict)
     window: int = 64
-    noise_max: float = 0.4
+    noise_max: float = 0.25
     z_dim: int = 128
     w_dim: int = 256
     mapping_layers: int = 4
@@ -215,8 +220,12 @@ class Upsampler(nn.Module):
                 self.to_rgb[str(level)] = AdaptiveConv2d(
                     in_channels, 3, 1, w_dim=config.w_dim, demodulate=False, gain=RGB_GAIN
                 )
+                nn.init.normal_(self.to_rgb[str(level)].weight, std=RGB_START)
         self.rgb_bias = nn.Parameter(torch.zeros(len(self.to_rgb), 3))
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
+        for module in self.modules():
+            if isinstance(module, AdaptiveConv2d):
+                nn.init.normal_(module.style.weight, std=STYLE_START)
 
     @property
     def num_ws(self) -> int:
@@ -262,9 +271,8 @@ class Upsampler(nn.Module):
             seen[level - 1] = x
         index = 0
         for level in range(-self.config.down, 1):
-            x, index = self._through(level, x, ws, text, index)
-            if level > -self.config.down:
-                x = torch.add(x, self.skips[str(level)](seen[level]))
+            skip = self.skips[str(level)](seen[level]) if level > -self.config.down else None
+            x, index = self._through(level, x, ws, text, index, skip)
         x = x[..., :height, :width]
         return x, low + self._increment(0, x, ws[:, index])
 
@@ -296,12 +304,15 @@ class Upsampler(nn.Module):
         return self.synthesis(w, text, low)
 
     def _through(
-        self, level: int, x: Tensor, ws: Tensor, text: Text | None, index: int
+        self, level: int, x: Tensor, ws: Tensor, text: Text | None, index: int, skip: Tensor | None = None
     ) -> tuple[Tensor, int]:
+        """The blocks of a level, the skip joining after the one that doubles: (features, next style input)."""
         for block in self.blocks[str(level)]:
             own = ws[:, index : index + block.num_ws]
             x = checkpointing.run(block, x, own, text, again=self.checkpointing)
             index += block.num_ws
+            if skip is not None:
+                x, skip = torch.add(x, skip), None
         return x, index
 
     def _increment(self, level: int, x: Tensor, w: Tensor) -> Tensor:

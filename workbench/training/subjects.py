@@ -23,6 +23,7 @@ from workbench.models.text import TextEncoder
 from workbench.models.upsampler import Upsampler
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline
+from workbench.pipeline.upscaler import Upscaler
 from workbench.training.batches import draw_pictures, grid_plan
 from workbench.training.config import TrainConfig
 from workbench.training.loop import Diverged
@@ -137,8 +138,6 @@ class Enlarging:
 
     def save(self, U: Upsampler, folder: Path, card: dict) -> None:
         """The model folder."""
-        from workbench.pipeline.upscaler import Upscaler
-
         Upscaler(U, self.encoder, card).save_pretrained(folder, overwrite=True)
 
     @torch.no_grad()
