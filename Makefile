@@ -139,7 +139,7 @@ readme: $(APP_READY)
 	@$(PY) -c 'from pathlib import Path; from workbench.evaluation.figures import update_text; update_text(Path("README.md"))'
 
 constraints: $(DEV_READY)
-	@$(PY) -m pip install -q --no-compile -c constraints.txt -e '.[dev,flux,cluster,trackers]'
+	@$(PY) -m pip install -q --no-compile -c constraints.txt -e '.[dev,flux,aurasr,cluster,trackers]'
 	$(PY) tests/house/requirements.py > constraints.txt.new
 	mv constraints.txt.new constraints.txt
 

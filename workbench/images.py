@@ -103,6 +103,7 @@ def save_png(
     path: str | Path,
     recipe: Mapping[str, Any] | None = None,
     *,
+    alpha: Image.Image | None = None,
     with_recipe: bool = True,
     overwrite: bool = True,
 ) -> Path:
@@ -111,6 +112,7 @@ def save_png(
     Args:
         image: a PIL picture, uint8 [H, W, 3], or a tensor [3, H, W] / [1, 3, H, W] in [-1, 1].
         recipe: fields of `workbench.recipe.FIELDS`; the pixel hash is added here.
+        alpha: how opaque each pixel is, mode L of the same size; not a part of the pixel hash.
         with_recipe: False writes neither key ("leave settings out").
         overwrite: False raises FileExistsError when the file is there, without a gap between look and write.
 
@@ -124,6 +126,9 @@ def save_png(
         plain = recipes.plain_line(full)
         keys.add_text(recipes.PLAIN_KEY, plain)  # Pillow writes iTXt by itself where the text is not Latin-1
         keys.add_itxt(recipes.RECIPE_KEY, recipes.encode(full))
+    if alpha is not None:
+        picture = picture.copy()
+        picture.putalpha(alpha)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", pnginfo=keys)
     write_whole(path, lambda handle: handle.write(buffer.getbuffer()), overwrite=overwrite)
@@ -259,6 +264,7 @@ def save_gif(
     *,
     seconds_per_frame: float | Sequence[float],
     hold_last: float = 2.0,
+    overwrite: bool = True,
 ) -> Path:
     """A GIF that loops for ever. seconds_per_frame: one number or one a frame; hold_last: added to the last.
 
@@ -295,7 +301,7 @@ def save_gif(
         loop=0,
         optimize=False,
     )
-    return write_whole(path, lambda handle: handle.write(buffer.getbuffer()))
+    return write_whole(path, lambda handle: handle.write(buffer.getbuffer()), overwrite=overwrite)
 
 
 def _shared_palette(pictures: Sequence[Image.Image], most_pixels: int = 40_000) -> Image.Image:

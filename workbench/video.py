@@ -1,7 +1,10 @@
-"""Films: frames become an MP4 (H.264) that stays below a size."""
+"""Films: frames become an MP4 (H.264), below a size or as they come; any film's frames are read."""
 
+import contextlib
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,68 @@ def write_mp4(
                 break
         data = draft.read_bytes()
     return write_whole(Path(path), lambda handle: handle.write(data), overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class Film:
+    """An opened film. rate: frames a second; count: how many there are about; size: (width, height); frames:
+    uint8 [H, W, 3] each, to be gone through once.
+    """
+
+    rate: float
+    count: int
+    size: tuple[int, int]
+    frames: Iterator[np.ndarray]
+
+
+@contextlib.contextmanager
+def open_film(path: str | Path) -> Iterator[Film]:
+    """A film's frames, upright, one at a time; WorkbenchError for what no decoder knows or is cut short."""
+    check_encoder()
+    import imageio.v2 as imageio
+
+    path = Path(path)
+    if not path.is_file():
+        raise WorkbenchError(f"There is no film at {path}: check the path.")
+    try:
+        reader = imageio.get_reader(str(path), format="FFMPEG")
+        facts = reader.get_meta_data()
+    except (OSError, RuntimeError, ValueError, IndexError, KeyError) as error:
+        raise WorkbenchError(f"{path} is broken or no film that can be read: give another file.") from error
+    try:
+        rate = float(facts["fps"])
+        yield Film(rate, round(rate * float(facts["duration"])), tuple(facts["size"]), _each(reader, path))
+    finally:
+        reader.close()
+
+
+def _each(reader: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
+    count = 0
+    try:
+        for count, frame in enumerate(reader, start=1):  # noqa: B007
+            yield np.asarray(frame)
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+        raise WorkbenchError(f"{path} is broken after frame {count}: give a whole film.") from error
+
+
+def stream_mp4(
+    frames: Iterable[np.ndarray], path: str | Path, *, rate: float, quality: int = 18, overwrite: bool = True
+) -> Path:
+    """Write a film in one pass, each frame as it comes; returns its path.
+
+    For frames that are too dear to be made twice. quality: libx264's constant rate factor, less is better.
+    The file appears whole or not at all. Raises WorkbenchError for no frames and a rate that is none.
+    """
+    if not 1 <= rate <= 240:
+        raise WorkbenchError(f"The film has {rate!r} frames a second: expected 1 to 240.")
+    check_encoder()
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Path(scratch) / "film.mp4"
+        _encode(frames, draft, rate, quality, 0.0)
+        with open(draft, "rb") as made:
+            return write_whole(
+                Path(path), lambda handle: shutil.copyfileobj(made, handle), overwrite=overwrite
+            )
 
 
 def check_encoder() -> None:

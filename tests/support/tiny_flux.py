@@ -9,7 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 LETTERS = "abcdefghijklmnopqrstuvwxyz,-"
 
 
-def _clip_tokenizer() -> CLIPTokenizer:
+def clip_tokenizer() -> CLIPTokenizer:
     """Every letter a token: no merges."""
     pieces = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={piece: k for k, piece in enumerate(pieces)}, merges=[], model_max_length=77)
@@ -23,7 +23,7 @@ def _t5_tokenizer() -> T5Tokenizer:
 def tiny_flux(folder: Path, *, seed: int = 0) -> Path:
     """Saves the pipeline into `folder` and returns it; the same weights for the same seed."""
     torch.manual_seed(seed)
-    width, clip, t5 = 16, _clip_tokenizer(), _t5_tokenizer()
+    width, clip, t5 = 16, clip_tokenizer(), _t5_tokenizer()
     transformer = FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,

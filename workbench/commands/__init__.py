@@ -10,8 +10,21 @@ from workbench.commands import (  # each adds its own to the tree
     make,
     measure,
     scale,
+    upscale,
     use,
 )
 from workbench.commands.common import STOPPED, app, find_model
 
-__all__ = ["STOPPED", "app", "carry", "data", "find_model", "latents", "make", "measure", "scale", "use"]
+__all__ = [
+    "STOPPED",
+    "app",
+    "carry",
+    "data",
+    "find_model",
+    "latents",
+    "make",
+    "measure",
+    "scale",
+    "upscale",
+    "use",
+]

@@ -10,6 +10,7 @@ from tyro.extras import SubcommandApp
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = "assets/models/shepherd-64"
+UPSCALER = "assets/models/shepherd-up4"
 CLIP = "assets/models/mini-clip"
 JUDGE = "assets/models/judge"
 STOPPED = 130  # the exit status of Ctrl-C

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from workbench.commands.common import DEMO_MODEL, Text, app, find_model, print_json
+from workbench.commands.common import DEMO_MODEL, UPSCALER, File, Text, app, find_model, print_json
 from workbench.errors import WorkbenchError
 
 
@@ -62,13 +62,22 @@ def gallery(*, model: str = DEMO_MODEL, out: Path, device: Text = None) -> None:
 
 
 @app.command(name="open-picture")
-def open_picture(picture: Positional[Path], *, again: bool = False, model: str = DEMO_MODEL) -> int:
+def open_picture(
+    picture: Positional[Path],
+    *,
+    again: bool = False,
+    model: str = DEMO_MODEL,
+    upscaler: str = UPSCALER,
+    enlarged: File = None,
+) -> int:
     """Print the recipe that a PNG of this workbench carries; --again makes the picture again and compares.
 
     Args:
         picture: PNG file.
         again: Make the picture again by its recipe and say whether it matches.
         model: Model folder or Hugging Face name to make it with.
+        upscaler: Model that enlarged it, where one did: as in upscale --model.
+        enlarged: The picture that was enlarged, where nobody drew it.
     """
     from workbench.images import read_recipe
 
@@ -80,11 +89,27 @@ def open_picture(picture: Positional[Path], *, again: bool = False, model: str =
     print_json(recipe)
     if not again:
         return 0
-    from workbench.pipeline import Pipeline, remake
-
-    remade = remake(picture, Pipeline.from_pretrained(find_model(model)))
+    remade = _made_again(picture, recipe, model, upscaler, enlarged)
     print(remade)
     return 1 if remade.verdict == "different" else 0
+
+
+def _made_again(picture: Path, recipe: dict, model: str, upscaler: str, enlarged: Path | None):
+    """Only the models that the recipe names are loaded."""
+    from workbench.pipeline import Pipeline, remake
+    from workbench.pipeline.loading import load_upscaler
+    from workbench.pipeline.picture_files import load_tensor
+
+    stages = [recipe]
+    while "input" in stages[-1]:
+        stages.append(stages[-1]["input"])
+    drawn = stages[-1].get("kind", "gan") == "gan"
+    return remake(
+        picture,
+        Pipeline.from_pretrained(find_model(model)) if drawn else None,
+        upscalers=[load_upscaler(find_model(upscaler))] if len(stages) > 1 else [],
+        picture=None if enlarged is None else load_tensor(enlarged),
+    )
 
 
 @app.command(name="app")

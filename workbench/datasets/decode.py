@@ -93,16 +93,25 @@ def to_srgb(picture: Image.Image) -> Image.Image:
 
     Raises ValueError for numbers without a stated range (floating point outside 0 … 255).
     """
+    colours, alpha = to_srgb_and_alpha(picture)
+    if alpha is not None:
+        colours = Image.composite(colours, Image.new("RGB", colours.size, "white"), alpha)
+    return colours
+
+
+def to_srgb_and_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """As `to_srgb`, with the transparency beside the colours (mode L, opaque 255) instead of on white; None
+    where the picture has none.
+    """
     if picture.mode == "RGB" and not {"icc_profile", "transparency"} & picture.info.keys():
-        return _upright(picture, picture.convert("RGB"))
+        return _upright(picture, picture.convert("RGB")), None
     alpha, colours = None, picture
     if picture.has_transparency_data:
         colours = picture.convert("RGBA")
         alpha, colours = colours.getchannel("A"), colours.convert("RGB")
+        alpha = _upright(picture, alpha)
     colours = _in_srgb(_eight_bit(colours), picture.info.get("icc_profile"))
-    if alpha is not None:
-        colours = Image.composite(colours, Image.new("RGB", colours.size, "white"), alpha)
-    return _upright(picture, colours)
+    return _upright(picture, colours), alpha
 
 
 def orientation(picture: Image.Image) -> int:

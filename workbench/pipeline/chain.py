@@ -18,7 +18,8 @@ from workbench.errors import WorkbenchError
 from workbench.images import from_uint8
 from workbench.models.upsampler import FACTORS
 from workbench.pipeline.core import Samples, check_count
-from workbench.pipeline.inputs import Stop, check_pictures, check_seeds, picture_recipe
+from workbench.pipeline.inputs import Stop, check_pictures, check_seeds
+from workbench.pipeline.stage_recipes import picture_recipe
 from workbench.pipeline.upscaler import Upscaled, Upscaler
 
 # (prompt, seed=…) -> Samples of one picture, or the picture: a tensor in [-1, 1], uint8 [H, W, 3], PIL's

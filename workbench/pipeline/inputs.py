@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.images import MAX_PIXELS, pixel_hash, to_uint8
+from workbench.images import MAX_PIXELS
 from workbench.noise import MAX_SEED, check_seed, draw_z
 
 MAX_SIDE = 2**16 - 1
@@ -25,12 +23,6 @@ _STRIP = 64  # rows of the input whose noise is drawn at once
 
 class Stopped(WorkbenchError):
     """The caller asked for the end, between two pieces: no mistake."""
-
-
-def picture_recipe(image: Tensor) -> dict[str, Any]:
-    """What a recipe holds of a picture [3, H, W] that nobody drew here: its size, the hash of its pixels."""
-    picture = Image.fromarray(to_uint8(image[None])[0])
-    return {"kind": "picture", "size": list(picture.size), "pixel_hash": pixel_hash(picture)}
 
 
 def add_noise(low: Tensor, seeds: Sequence[int], noise: float) -> Tensor:

@@ -90,7 +90,7 @@ def sample_to_folder(
         )
     folder = Path(out).expanduser()
     text = clean_prompt(prompt, pipeline.text_encoder).text
-    _make_room(folder, count)
+    make_room(folder, count)
     saved = SavedSamples([], [])
     for start in range(0, count, batch_size):
         samples = pipeline(
@@ -105,7 +105,7 @@ def sample_to_folder(
             recipe = {**recipe, "index": len(saved.paths)}
             try:
                 saved.paths.append(
-                    _save_beside(image, folder, f"{slug(text)}-{own_seed}", recipe, with_recipe)
+                    save_beside(image, folder, f"{slug(text)}-{own_seed}", recipe, with_recipe)
                 )
             except OSError as error:
                 stopped = type(error)(f"{error} {len(saved.paths)} of {count} pictures were written.")
@@ -127,7 +127,7 @@ def slug(prompt: str, most: int = 60) -> str:
     return name or (words[0][:most] if words else "picture")
 
 
-def _make_room(folder: Path, count: int) -> None:
+def make_room(folder: Path, count: int) -> None:
     """Make the folder; refuse a full one and one that cannot be written to, before any work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def _make_room(folder: Path, count: int) -> None:
         )
 
 
-def _save_beside(image: Tensor, folder: Path, stem: str, recipe: dict[str, Any], with_recipe: bool) -> Path:
+def save_beside(image: Tensor, folder: Path, stem: str, recipe: dict[str, Any], with_recipe: bool) -> Path:
     """The first free name of stem.png, stem-2.png, …; two writers at once never meet in one file."""
     number = 1
     while True:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.pipeline.core import Pipeline, Samples
-from workbench.pipeline.inputs import picture_recipe
+from workbench.pipeline.stage_recipes import picture_recipe
 from workbench.pipeline.upscaler import Upscaler
 
 Recipe = dict[str, Any]

@@ -33,10 +33,10 @@ from workbench.pipeline.inputs import (
     check_noise,
     check_pictures,
     check_seeds,
-    picture_recipe,
     ticker,
 )
 from workbench.pipeline.prompts import clean_prompt
+from workbench.pipeline.stage_recipes import picture_recipe, stage_recipes
 
 NEUTRAL = "a dog"  # what is read where no prompt is given; a card's `neutral_prompt` says another
 _Z_STREAM = 2
@@ -211,10 +211,12 @@ class Upscaler:
                 text = self._text_of(texts[part])
                 w = self._w(z[part], text, noise)
                 tiles.enlarge(self.U, low, w, text, out[part], cut, step)
-        exact = tile is None and batch_size == 1
-        common = self._common_recipe(noise, cut, exact, out.shape)
         drawn = inputs or [picture_recipe(image) for image in images]
-        recipe_list = [self._recipe(k, texts[k], seeds[k], z[k], common, drawn[k]) for k in range(count)]
+        recipe_list = stage_recipes(
+            self, prompts=texts, seeds=seeds, z=z, inputs=drawn, size=(out.shape[3], out.shape[2]),
+            noise=noise, tile=cut.network, dtype=self.U.compute_dtype, sampler="GigaGAN",
+            exact=tile is None and batch_size == 1,
+        )  # fmt: skip
         return Upscaled(out, texts, seeds, recipe_list, warnings)
 
     def _w(self, z: Tensor, text: Text | None, noise: float) -> Tensor:
@@ -249,6 +251,10 @@ class Upscaler:
                 self._cache.popitem(last=False)
         return text
 
+    def read(self, prompt: str) -> str:
+        """What is read of a prompt, as recipes state it."""
+        return self._texts(prompt, 1)[0][0]
+
     def _texts(self, prompts: str | Sequence[str], count: int) -> tuple[list[str], list[str]]:
         """What is read for each picture, and warnings."""
         listed = [prompts] * count if isinstance(prompts, str) else list(prompts)
@@ -282,36 +288,3 @@ class Upscaler:
 
     def _encoder_config(self) -> dict[str, Any]:
         return {} if self.text_encoder is None else {"text_encoder": self.text_encoder.config}
-
-    def _common_recipe(
-        self, noise: float, cut: tiles.Plan, exact: bool, shape: Sequence[int]
-    ) -> dict[str, Any]:
-        """What all pictures of a call share; exact: drawn one by one, in the usual pieces."""
-        dtype = str(self.U.compute_dtype).removeprefix("torch.")
-        exact = exact and self.device.type == "cpu" and dtype == "float32"
-        return {
-            "factor": self.factor,
-            "noise": noise,
-            **({} if cut.network is None else {"tile": cut.network}),
-            "steps": 1,
-            "sampler": "GigaGAN",
-            "size": [shape[3], shape[2]],
-            "model": self.name,
-            "weight_hash": self.weight_hash,
-            "config_hash": self.config_hash,
-            "dtype": dtype,
-            "device": self.device.type,
-            "cpu": torch.backends.cpu.get_cpu_capability(),
-            "threads": torch.get_num_threads(),
-            "versions": recipes.library_versions(),
-            "promise": "identical" if exact else "close",
-        }
-
-    def _recipe(
-        self, k: int, text: str, seed: int, z: Tensor, common: dict[str, Any], drawn: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        noise_hash = recipes.sha256(z.numpy().astype("<f4").tobytes())
-        own = {"kind": "upscaled", "prompt": text, "seed": seed, "index": k, **common}
-        if drawn.get("promise") == "close":
-            own["promise"] = "close"
-        return {**own, "noise_hash": noise_hash, "input": dict(drawn)}
