@@ -89,7 +89,7 @@ def test_the_spread_is_that_of_what_it_leaves(pipeline, trained):
 
 def test_pairs_are_a_function_of_their_numbers(pipeline):
     whole, part = draw_pairs(pipeline, 8, 7), draw_pairs(pipeline, 4, 7, first=4)
-    assert torch.allclose(whole.images[4:], part.images, atol=1e-4)
+    assert torch.allclose(whole.images[4:], part.images, atol=1 / 127)  # a level of 8 bits
     assert torch.allclose(whole.w[4:], part.w, atol=1e-5)
     assert torch.equal(whole.w_mean[0], whole.w_mean[1])  # two z of one caption
     assert not torch.equal(whole.w[0], whole.w[1])

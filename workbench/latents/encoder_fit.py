@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench.datasets.world import draw_factors
 from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
+from workbench.images import from_uint8, to_uint8
 from workbench.latents.encoder import (
     Encoder,
     EncoderConfig,
@@ -41,7 +42,9 @@ Report = Callable[[int, int, str], object]  # images so far, of, what
 
 @dataclass(frozen=True)
 class Pairs:
-    """images [N, 3, S, S] in [-1, 1]; w and the mean w of each one's caption [N, w_dim]."""
+    """images [N, 3, S, S] in [-1, 1], rounded to the 8 bits of a file; w and the mean w of each one's caption
+    [N, w_dim].
+    """
 
     images: Tensor
     w: Tensor
@@ -108,7 +111,7 @@ def draw_pairs(pipeline: Pipeline, n: int, seed: int, *, first: int = 0) -> Pair
     w_mean = torch.cat([pipeline.w_mean(caption) for caption in captions]).repeat_interleave(A_CAPTION, 0)
     z = draw_z(range(first, first + n), pipeline.G.config.z_dim, stream=seed)
     at = from_z(pipeline, z, text)
-    return Pairs(draw(pipeline, at), at.ws[:, 0], w_mean)
+    return Pairs(from_uint8(to_uint8(draw(pipeline, at))), at.ws[:, 0], w_mean)
 
 
 def principal_channels(eyes: Eyes, images: Tensor, count: int) -> Tensor:
