@@ -14,8 +14,8 @@ from workbench.datasets.world import draw_factors
 from workbench.errors import WorkbenchError
 from workbench.evaluation import upsampling
 from workbench.evaluation.distances import frechet_from_features
-from workbench.evaluation.enlarging import bicubic, box_mean, lanczos, psnr
 from workbench.evaluation.features import Judge, JudgeConfig, class_ids
+from workbench.evaluation.interpolation import bicubic, box_mean, lanczos, psnr
 from workbench.evaluation.perceptual import FeatureDistance
 from workbench.evaluation.true_pictures import TruePictures
 from workbench.evaluation.upsampling import Method, Ruler, evaluate_upsampling, places, tallies

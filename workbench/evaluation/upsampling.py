@@ -27,7 +27,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from workbench import hardware
 from workbench.errors import WorkbenchError
-from workbench.evaluation import enlarging, perceptual, spectrum
+from workbench.evaluation import interpolation, perceptual, spectrum
 from workbench.evaluation.features import FACTOR_CLASSES, Judge
 from workbench.evaluation.perceptual import DetailDistance
 from workbench.evaluation.reference import Progress, quantised
@@ -85,7 +85,7 @@ def classical(factor: int) -> list[Method]:
     """Bicubic and Lanczos."""
     return [
         Method(name=name, enlarge=lambda low, prompts, seeds, how=how: how(low, factor), version="1")
-        for name, how in (("bicubic", enlarging.bicubic), ("lanczos", enlarging.lanczos))
+        for name, how in (("bicubic", interpolation.bicubic), ("lanczos", interpolation.lanczos))
     ]
 
 
@@ -141,7 +141,7 @@ class Ruler:
                 tally.add_score(name, values)
             tally.add_score("all", right.all(dim=0))
         if images is not batch.images:
-            tally.add_score("psnr", enlarging.psnr(images, batch.images))
+            tally.add_score("psnr", interpolation.psnr(images, batch.images))
         if (near := max(0, min(len(batch), self.close - batch.first))) > 0:
             self._look_closely(tally, images[:near], batch.images[:near], same=images is batch.images)
         tally.done = batch.first + len(batch)
@@ -162,7 +162,7 @@ class Ruler:
 def enlarged(method: Method, batch: Batch, factor: int, seed: int) -> Tensor:
     """A method's pictures of a batch, checked and quantised as a PNG would hold them: [N, 3, S, S]."""
     seeds = list(range(seed + batch.first, seed + batch.first + len(batch)))
-    images = method.enlarge(enlarging.box_mean(batch.images, factor), batch.texts, seeds)
+    images = method.enlarge(interpolation.box_mean(batch.images, factor), batch.texts, seeds)
     last = batch.first + len(batch) - 1
     if images.shape != batch.images.shape:
         raise WorkbenchError(
@@ -299,9 +299,9 @@ def evaluate_upsampling(
     ruler = Ruler(judge=judge, distance=distance, close=close)
     pictures = TruePictures.open(data, count=n, factor=factor, tile=ruler.tile)
     everyone = [*classical(factor), *methods]
-    found = tallies(
-        everyone, pictures, ruler, factor=factor, seed=seed, cache=cache, fresh=fresh, progress=progress
-    )
+    settings = {"factor": factor, "seed": seed, "cache": cache, "fresh": fresh, "progress": progress}
+    with hardware.kept_memory():
+        found = tallies(everyone, pictures, ruler, **settings)
     side, tile = pictures.side, ruler.tile
     result = scores(found, side=side, factor=factor)
     ratios = {}

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from rich.box import SIMPLE
 from rich.table import Table
 from torch import Tensor
 
 from workbench.datasets.world import Factors, head_place
-from workbench.evaluation.enlarging import box_mean
 from workbench.evaluation.figures import provenance
+from workbench.evaluation.interpolation import box_mean
 from workbench.evaluation.true_pictures import TruePictures
 from workbench.evaluation.upsampling import TRUTH, Method, classical, enlarged
 from workbench.images import COLOURS, grid, use_style, write_whole
@@ -38,14 +39,14 @@ STYLES = {
 }
 _LOOKED_AT = 60  # pictures among which those of the sheet are chosen
 _CROP, _SCALE = 96, 2
-_COLUMNS = (
-    ("frechet", "Fréchet, tiles", ".3g"),
-    ("frechet_whole", "Fréchet, whole at 64 px", ".3g"),
-    ("distance", "perceptual", ".4f"),
-    ("psnr", "PSNR, dB", ".2f"),
-    ("ssim", "SSIM", ".4f"),
-    ("power_kept", "power kept", ".3f"),
-    ("all", "all four factors", ".4f"),
+_COLUMNS = (  # key, title on the page, in a terminal, form
+    ("frechet", "Fréchet, tiles", "Fréchet\ntiles", ".3g"),
+    ("frechet_whole", "Fréchet, whole at 64 px", "Fréchet\nwhole", ".3g"),
+    ("distance", "perceptual", "percep-\ntual", ".4f"),
+    ("psnr", "PSNR, dB", "PSNR\ndB", ".2f"),
+    ("ssim", "SSIM", "SSIM", ".4f"),
+    ("power_kept", "power kept", "power\nkept", ".3f"),
+    ("all", "all four factors", "all\nfactors", ".4f"),
 )
 
 
@@ -65,7 +66,10 @@ def _cells(result: dict) -> list[list[str]]:
     return [
         [
             label(name),
-            *(format(methods[name][key], form) if key in methods[name] else "" for key, _, form in _COLUMNS),
+            *(
+                format(methods[name][key], form) if key in methods[name] else ""
+                for key, _, _, form in _COLUMNS
+            ),
         ]
         for name in _ordered(list(methods))
     ]
@@ -73,7 +77,7 @@ def _cells(result: dict) -> list[list[str]]:
 
 def table(result: dict) -> Table:
     """For a terminal."""
-    out = Table("", *(title for _, title, _ in _COLUMNS))
+    out = Table("", *(title for _, _, title, _ in _COLUMNS), box=SIMPLE)
     for row in _cells(result):
         out.add_row(*row)
     return out
@@ -81,7 +85,11 @@ def table(result: dict) -> Table:
 
 def markdown(result: dict) -> str:
     """The page: the table, what each column is, the plot and the pictures."""
-    rows = [["", *(title for _, title, _ in _COLUMNS)], ["---"] + ["---:"] * len(_COLUMNS), *_cells(result)]
+    rows = [
+        ["", *(title for _, title, _, _ in _COLUMNS)],
+        ["---"] + ["---:"] * len(_COLUMNS),
+        *_cells(result),
+    ]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     ratios = [
         f"{name} {result[f'frechet_ratio_{name}']:.3g} (perceptual {result[f'distance_ratio_{name}']:.3g})"

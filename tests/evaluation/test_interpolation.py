@@ -7,7 +7,7 @@ from PIL import Image
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.enlarging import bicubic, box_mean, lanczos, psnr
+from workbench.evaluation.interpolation import bicubic, box_mean, lanczos, psnr
 
 
 def pictures(n: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
