@@ -115,6 +115,9 @@ def test_an_upscaler_is_a_method_with_its_own_text_and_seeds(models):
     alone = upscaler(low[1:], "a white dog", seed=9).images
     torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-4)
     assert method.version == f"{upscaler.weight_hash[:12]} float32"
+    assert method.sign == from_upscaler("upsampler", upscaler).sign
+    upscaler.U.rgb_bias.add_(0.2 * torch.linspace(-1, 1, 3))  # as another constant in the code would
+    assert method.sign != from_upscaler("upsampler", upscaler).sign
     assert load_upscaler(models / "gan", precision="bf16").U.compute_dtype == torch.bfloat16
 
 

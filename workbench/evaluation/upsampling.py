@@ -53,12 +53,14 @@ _SAVE_EVERY = 200
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A way to enlarge. enlarge: None leaves the true pictures as they are; version: what identifies it,
-    weights included, so that its sums may be kept; None: they are not.
+    weights included, so that its sums may be kept; None: they are not. sign: a number of a picture it made,
+    because the same weights under changed code are another method.
     """
 
     name: str
     enlarge: Enlarge | None
     version: str | None = None
+    sign: str = ""
 
 
 def from_upscaler(name: str, upscaler: Upscaler) -> Method:
@@ -68,7 +70,9 @@ def from_upscaler(name: str, upscaler: Upscaler) -> Method:
         return upscaler(low, prompts, seed=seeds, batch_size=len(prompts)).images
 
     dtype = str(upscaler.U.compute_dtype).removeprefix("torch.")
-    return Method(name=name, enlarge=enlarge, version=f"{upscaler.weight_hash[:12]} {dtype}")
+    slope = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32) * torch.linspace(1, -1, 32)[:, None]
+    sign = f"{enlarge(slope, [''], [0]).std().item():.3g}"
+    return Method(name=name, enlarge=enlarge, version=f"{upscaler.weight_hash[:12]} {dtype}", sign=sign)
 
 
 def load_upscaler(
@@ -203,7 +207,7 @@ def tallies(
         found[method.name] = Tally()
         if cache is None or method.version is None:
             continue
-        own = f" {method.version} {seed}" if method.enlarge else ""
+        own = f" {method.version} {method.sign} {seed}" if method.enlarge else ""
         key = hashlib.sha256((base + own).encode()).hexdigest()[:16]
         kept[method.name] = Path(cache) / f"{method.name}-{key}.safetensors", key
         held = None if fresh else Tally.load(*kept[method.name])
