@@ -117,6 +117,14 @@ demo-models: $(APP_READY)
 	if [ ! -f $(DEMO)/shepherd-64/model/latents/directions.json ]; then
 	  $(RUN) directions --model $(DEMO)/shepherd-64/model --judge $(DEMO)/judge --device $(DEVICE)
 	fi
+	if [ ! -f $(DEMO)/shepherd-64/model/latents/encoder.json ]; then
+	  $(RUN) train-encoder --model $(DEMO)/shepherd-64/model --device $(DEVICE)
+	fi
+	$(RUN) dataset world --out $(DEMO)/world-256 --count 1600 --seed 11 --resolution 256
+	$(RUN) train --config benchmarks/upsampler_by_pixels.json --data $(DEMO)/world-256 --out $(DEMO)/up4-by-pixels \
+	  --clip $(DEMO)/mini-clip --device $(DEVICE)
+	$(RUN) train --preset shepherd-up4 --data $(DEMO)/world-256 --out $(DEMO)/shepherd-up4 \
+	  --start-from $(DEMO)/up4-by-pixels --clip $(DEMO)/mini-clip --device $(DEVICE)
 	$(RUN) ablate --data $(DEMO)/world --out $(DEMO)/ablation --clip $(DEMO)/mini-clip --judge $(DEMO)/judge --device $(DEVICE)
 	echo "The models are in $(DEMO). Look at them: $(RUN) app --model $(DEMO)/shepherd-64/model"
 

@@ -327,8 +327,8 @@ def shepherd_up(factor: int) -> Preset:
         train={
             **_UPSAMPLING,
             "images": 60_000,
-            "batch_size": 16,
-            "lr_G": 3e-3,  # at 1e-2 the increments of RGB move by as much as they have to say
+            "batch_size": 8,
+            "lr_G": 6e-3,
             "lr_D": 5e-3,
             "picture_size": 64 * factor,
             "pixel_weight": 5.0,

@@ -27,8 +27,8 @@ from workbench.models.mapping import MappingNetwork, Text, TextTransformer
 from workbench.models.ops import LEAKY_GAIN, AdaptiveConv2d, EqualConv2d, EqualLinear, leaky, upsample
 
 FACTORS = (2, 4, 8, 16)
-RGB_GAIN = 0.25  # of the increments, as in G
-RGB_START = 0.1  # deviation of their fresh weights: a new network begins close to the enlarged input
+RGB_GAIN = 0.1  # of the increments: what they say is small beside the input, and so are their steps
+RGB_START = 0.5  # deviation of their fresh weights: a new network begins close to the enlarged input
 STYLE_START = (
     0.1  # deviation of fresh style weights. At 1, as in G, every z would draw its own random network
 )
@@ -306,7 +306,7 @@ class Upsampler(nn.Module):
     def _through(
         self, level: int, x: Tensor, ws: Tensor, text: Text | None, index: int, skip: Tensor | None = None
     ) -> tuple[Tensor, int]:
-        """The blocks of a level, the skip joining after the one that doubles: (features, next style input)."""
+        """A level's blocks, the skip joining after the one that doubles: (features, next style input)."""
         for block in self.blocks[str(level)]:
             own = ws[:, index : index + block.num_ws]
             x = checkpointing.run(block, x, own, text, again=self.checkpointing)

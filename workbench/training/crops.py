@@ -48,8 +48,8 @@ def crop_shapes(D: DiscriminatorConfig, factor: int, aspects: bool) -> tuple[tup
 class CropFeed(Feed):
     """StepBatches of an upsampler: `images` are crops, `low` what is to be enlarged.
 
-    Crops begin at multiples of the factor, so that a small crop is a crop of the small picture. The noise's
-    deviation is noise_max u^2, u uniform: mostly weak, as inputs mostly are.
+    Crops begin at multiples of the factor, so that a small crop is a crop of the small picture. Half of the
+    rows are clean, as inputs mostly are; the noise on the others has a deviation of 0 to noise_max.
     """
 
     def __init__(self, table, encoder, config: TrainConfig, preset: Preset, device, **about) -> None:
@@ -71,7 +71,7 @@ class CropFeed(Feed):
         crops = torch.stack([self._cut(picture, place, height, width) for picture, place in pairs])
         dice = generator_for(seed, _LOW + step)
         draws = torch.rand(total, 4, generator=dice)
-        noise = self.noise_max * draws[:, 3].square()
+        noise = self.noise_max * (2 * draws[:, 3] - 1).clamp_min(0)
         grain = torch.randn(total, 3, height // self.factor, width // self.factor, generator=dice)
         low = shrink(crops, self.factor, self.config.degradations, share.own(draws[:, :3]))
         low = low + share.own(noise)[:, None, None, None] * share.own(grain)
