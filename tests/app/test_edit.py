@@ -240,6 +240,36 @@ def test_an_uploaded_picture_becomes_the_first_one(lab, tmp_path):
     assert edit_keeping.open_again(lab, png)[1].verdict == "identical" and "read_recipe" in lines
 
 
+def test_the_encoder_beside_the_model_gives_the_start(lab, model_folder, tmp_path, monkeypatch):
+    """None without one; one that arrives later is found; one of another model is told."""
+    from workbench.latents import encoder, encoder_fit, inversion
+
+    assert lab.encoder() is None
+    shutil.copytree(model_folder, tmp_path / "model")
+    own = edit_work.Lab(Studio(str(tmp_path / "model"), tmp_path / "pictures"))
+    pipeline, beside = own.studio.pipeline(), tmp_path / "model" / "latents"
+    assert own.encoder() is None
+    size = encoder_fit.config_for(pipeline.G.config.w_dim)
+    made = encoder.Encoder(size, pipeline.G.config.w_dim, encoder.the_eyes())
+    encoder.save_encoder(beside, made, pipeline)
+    assert own.encoder() is not None and own.encoder() is own.encoder()
+    given = []
+
+    def stop(*arguments, **how):
+        given.append(how["encoder"])
+        raise WorkbenchError("that will do")
+
+    monkeypatch.setattr(inversion, "invert", stop)
+    path = save_png(pipeline("a white dog", seed=3).images, tmp_path / "mine.png")
+    with pytest.raises(WorkbenchError, match="that will do"):
+        list(edit_keeping.find(own, edit_work.beginning(), str(path), "a white dog", 3, "me"))
+    assert given == [own.encoder()]
+    page = json.loads((beside / "encoder.json").read_text())
+    (beside / "encoder.json").write_text(json.dumps({**page, "weight_hash": "0" * 64}, indent=2))
+    with pytest.raises(WorkbenchError, match="was trained for the model"):
+        own.encoder()
+
+
 @pytest.mark.parametrize(
     ("size", "message"), [((1, 1), "1 × 1 px"), ((20_000, 20), "20000 × 20 px"), (None, "picture")]
 )

@@ -141,9 +141,8 @@ def _find(lab: Lab, edit: Any, path: str | None, prompt: str, seconds: float, te
             return False  # with the best so far
         return True
 
-    found = inversion.invert(
-        pipeline, target, prompt=prompt.strip() or None, seconds=float(seconds), progress=progress
-    )
+    how = {"prompt": prompt.strip() or None, "seconds": float(seconds), "progress": progress}
+    found = inversion.invert(pipeline, target, encoder=lab.encoder(), **how)
     start = session.packed(found.at)
     first = replace(edit.first, prompt=found.prompt)
     return replace(edit.before, first=first, negative="", truncation=1.0, start=start), found, target

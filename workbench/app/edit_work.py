@@ -63,16 +63,14 @@ class Lab:
         self.stops = Stops()
         self._ways, self._pictures = Memory(_KEPT_WAYS), Memory(_KEPT_PICTURES)
         self._directions: tuple[Any, list[Any], str] | None = None
+        self._encoder: tuple[Any, Any] | None = None
         self._folder: Path | None = None
 
     def directions(self) -> tuple[list[Any], str]:
         """(directions of this model, why there are none). Files that arrive later are found."""
         from workbench.latents import store
-        from workbench.pipeline.model_folder import find_folder
 
-        pipeline = self.studio.pipeline()
-        self._folder = self._folder or store.folder_of(find_folder(self.studio.model))
-        folder = self._folder
+        pipeline, folder = self.studio.pipeline(), self._beside()
         facts = folder / store.FACTS
         stamp = facts.stat().st_mtime_ns if facts.is_file() else None
         if self._directions is None or self._directions[0] != stamp:
@@ -89,6 +87,28 @@ class Lab:
                     trouble = str(error)
             self._directions = (stamp, found, trouble)
         return self._directions[1:]
+
+    def encoder(self) -> Any:
+        """What a picture's way back starts from, None where none lies beside the model. Raises WorkbenchError
+        for one that does not belong here.
+        """
+        from workbench.latents import encoder
+
+        folder = self._beside()
+        facts = folder / encoder.FACTS
+        stamp = facts.stat().st_mtime_ns if facts.is_file() else None
+        if self._encoder is None or self._encoder[0] != stamp:
+            found = None if stamp is None else encoder.load_encoder(folder, self.studio.pipeline())
+            self._encoder = (stamp, found)
+        return self._encoder[1]
+
+    def _beside(self) -> Path:
+        """The folder beside the model where directions and encoder lie."""
+        from workbench.latents import store
+        from workbench.pipeline.model_folder import find_folder
+
+        self._folder = self._folder or store.folder_of(find_folder(self.studio.model))
+        return self._folder
 
     def draw(self, edit: Any) -> Any:
         """The picture of an edit, [3, S, S]. Raises WorkbenchError for one that cannot be drawn."""
