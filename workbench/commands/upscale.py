@@ -6,7 +6,20 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from workbench.commands.common import UPSCALER, File, Text, Whole, app, find_model, say, say_progress
+from workbench.commands.common import (
+    DEMO_MODEL,
+    UPSCALER,
+    AsJson,
+    File,
+    Text,
+    Whole,
+    app,
+    bench,
+    find_model,
+    print_result,
+    say,
+    say_progress,
+)
 from workbench.errors import WorkbenchError
 
 Source = Annotated[str | None, arg(name="from", metavar="MODEL")]
@@ -70,6 +83,45 @@ def upscale(
     if source is not None:
         return _drawn(source, job, out, count, device)
     return _folder(picture, out, job) if picture.is_dir() else _one(picture, out, job)
+
+
+@bench.command(name="upscale")
+def bench_upscale(
+    *,
+    model: str = UPSCALER,
+    base: str = DEMO_MODEL,
+    factors: bool = False,
+    paper: bool = False,
+    device: Text = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the milliseconds to enlarge a picture, alone and after the model that draws it, and what tiles
+    differ.
+
+    Args:
+        model: Upscaler folder or Hugging Face name.
+        base: Model that draws the small pictures.
+        factors: Time and peak memory for a megapixel of each factor too, by networks of random weights.
+        paper: On a CUDA GPU, the paper's networks with random weights instead, to 512 and 1024 px.
+        device: cpu or cuda; cuda where there is one when left out.
+        as_json: Print one JSON object.
+    """
+    import json
+
+    from workbench.evaluation import enlarging
+    from workbench.pipeline import Pipeline, Upscaler
+
+    if paper:
+        return print_result(enlarging.time_paper_networks(), as_json)
+    upscaler = Upscaler.from_pretrained(find_model(model), device=device)
+    pipeline = Pipeline.from_pretrained(find_model(base), device=device)
+    result = enlarging.time_upscale(upscaler, pipeline)
+    result["tile_max_diff"] = enlarging.tile_difference(upscaler)
+    if factors:
+        result["factors"] = enlarging.measure_factors(device=device)
+        if not as_json:
+            return print(json.dumps(result, indent=2))
+    print_result(result, as_json)
 
 
 def _one(path: Path, out: Path, job) -> int:
