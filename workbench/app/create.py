@@ -9,9 +9,10 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import prompts, repeat
+from workbench.app.create_back import HEAVY, LIGHT, drop_zone, wire_drop
+from workbench.app.create_large import Large, download_update
 from workbench.app.jobs import (
     MAX_COUNT,
-    MODEL_QUEUE,
     Progress,
     Studio,
     check_count,
@@ -19,9 +20,9 @@ from workbench.app.jobs import (
     looks_local,
     missing_model,
 )
+from workbench.app.magnifier import Magnifier
 
-_LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-_HEAVY = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "show_progress": "minimal"}
+Pictures = list[tuple[str, str]]  # file and caption
 _NEW_SEEDS = 1_000_000  # what the dice draws from: short enough to be said aloud in a classroom
 
 
@@ -60,17 +61,6 @@ def progress_html(progress: Progress, device: str) -> str:
     return f'<p class="wb-status" role="status">{head}</p>'
 
 
-def verdict_html(remade: Any) -> str:
-    """A `workbench.pipeline.Remade` as one word with a sign of its own, the distance, the reasons."""
-    sign = {"identical": "＝", "close": "≈", "different": "≠"}[remade.verdict]
-    measured = "" if remade.db is None or remade.verdict == "identical" else f" ({remade.db:.1f} dB)"
-    why = " ".join(remade.reasons) or "Every pixel is the same."
-    return (
-        f'<div class="wb-verdict {remade.verdict}" role="status"><span aria-hidden="true">{sign}</span>'
-        f"<p><b>{remade.verdict.capitalize()}</b>{measured}. {html.escape(why)}</p></div>"
-    )
-
-
 def notice(studio: Studio, prompt: str) -> str:
     """The live notice under the prompt; silent about the words while the model is still being loaded."""
     if not studio.ready:
@@ -83,10 +73,10 @@ def no_model_html(trouble: str | None) -> str:
     """What stands above the prompt when the model cannot be used; nothing when it can."""
     if trouble is None:
         return ""
-    return f'<div class="wb-empty"><h3>No model to make pictures with</h3><p>{_marked(trouble)}</p></div>'
+    return f'<div class="wb-empty"><h3>No model to make pictures with</h3><p>{marked(trouble)}</p></div>'
 
 
-def _marked(sentence: str) -> str:
+def marked(sentence: str) -> str:
     """A sentence with its `code` as code."""
     parts = html.escape(sentence).split("`")
     return "".join(f"<code>{part}</code>" if k % 2 else part for k, part in enumerate(parts))
@@ -95,8 +85,12 @@ def _marked(sentence: str) -> str:
 # --- the tab ---
 
 
-def create_tab(studio: Studio) -> None:
-    """Lay out the tab and wire it; must be called inside `gr.Tab`."""
+def create_tab(studio: Studio, glass: Magnifier) -> tuple[gr.DownloadButton, gr.Button]:
+    """Lay out the tab and wire it; must be called inside `gr.Tab`.
+
+    Returns what holds the file of the picture shown last, and the button that sends it to the Upscale tab.
+    """
+    large = Large(glass)
     absent = looks_local(studio.model) and not Path(studio.model).exists()
     gone = no_model_html(missing_model(studio.model) if absent else None)
     missing = gr.HTML(gone, elem_id="no-model", visible=bool(gone))
@@ -121,14 +115,23 @@ def create_tab(studio: Studio) -> None:
     with gr.Row(elem_classes="wb-work"):
         with gr.Column(scale=3, min_width=320):
             gallery, status, stop, download = _results()
+            large.layout()
         with gr.Column(scale=2, min_width=300):
             knobs = _knobs()
+            large.switch()
             builder, write, roll = _builder()
-            drop, verdict, pair = _drop_zone()
+            drop, verdict, pair = drop_zone()
             python, shell = _repeat_lines()
-    _wire_making(studio, prompt, knobs, [make, *examples], stop, [gallery, status, python, shell], download)
+    jobs = _wire_making(
+        studio, prompt, knobs, [make, *examples], stop, [gallery, status, python, shell], download
+    )
+    starts = [make.click, prompt.submit, knobs["dice"].click, *(button.click for button in examples)]
+    large.wire(jobs, starts, stop, gallery)
+    _wire_picking(gallery, download, large)
     _wire_help(studio, prompt, reading, builder, write, roll, missing)
-    _wire_drop(studio, drop, [prompt, knobs["seed"], knobs["truncation"], knobs["count"], verdict, pair])
+    gr.context.Context.root_block.load(large.opened, None, [large.on, large.send], **LIGHT)  # type: ignore[union-attr]
+    wire_drop(glass, drop, [prompt, knobs["seed"], knobs["truncation"], knobs["count"], verdict, pair])
+    return download, large.send
 
 
 def _results() -> tuple[gr.Gallery, gr.HTML, gr.Button, gr.DownloadButton]:
@@ -196,24 +199,6 @@ def _builder() -> tuple[list[gr.Dropdown], gr.Button, gr.Button]:
     return picks, write, roll
 
 
-def _drop_zone() -> tuple[gr.File, gr.HTML, gr.Gallery]:
-    with gr.Accordion("Drop a picture back", open=False, elem_id="drop-back"):
-        drop = gr.File(label="A PNG made here", file_types=[".png"], elem_id="drop", height=130)
-        verdict = gr.HTML(elem_id="verdict")
-        pair = gr.Gallery(
-            show_label=False,
-            columns=2,
-            height="auto",
-            format="png",
-            interactive=False,
-            visible=False,
-            elem_id="pair",
-            object_fit="contain",
-            buttons=[],
-        )
-    return drop, verdict, pair
-
-
 def _repeat_lines() -> tuple[gr.Code, gr.Code]:
     """Not editable, with Gradio's copy button."""
     with gr.Accordion("Repeat it in Python or a shell", open=False, elem_id="repeat"):
@@ -231,8 +216,8 @@ def _wire_making(
     stop: gr.Button,
     outputs: list[Any],
     download: gr.DownloadButton,
-) -> None:
-    """Prompt, button, dice and examples make pictures; stop ends the job of this visitor."""
+) -> list[Any]:
+    """Prompt, button, dice and examples make pictures; stop ends the visitor's job. Returns the jobs."""
     seed, count, truncation = knobs["seed"], knobs["count"], knobs["truncation"]
 
     @in_words
@@ -255,30 +240,39 @@ def _wire_making(
     jobs = []
     make, *examples = buttons
     for k, event in enumerate((make.click, prompt.submit)):
-        drawn = event(fresh, [knobs["lock"], seed], seed, **_LIGHT)
+        drawn = event(fresh, [knobs["lock"], seed], seed, **LIGHT)
         named = {"api_name": "generate"} if k == 0 else {"api_visibility": "private"}
-        jobs.append(drawn.then(run, inputs, results, **_HEAVY, **named))
+        jobs.append(drawn.then(run, inputs, results, **HEAVY, **named))
     jobs.append(
         knobs["dice"]
-        .click(new_seed, None, seed, **_LIGHT)
-        .then(run, inputs, results, api_visibility="private", **_HEAVY)
+        .click(new_seed, None, seed, **LIGHT)
+        .then(run, inputs, results, api_visibility="private", **HEAVY)
     )
     for button in examples:
-        chosen = button.click(lambda text=button.value: text, None, prompt, **_LIGHT)
-        jobs.append(chosen.then(run, inputs, results, api_visibility="private", **_HEAVY))
+        chosen = button.click(lambda text=button.value: text, None, prompt, **LIGHT)
+        jobs.append(chosen.then(run, inputs, results, api_visibility="private", **HEAVY))
     root = gr.context.Context.root_block
-    jobs.append(root.load(first, inputs, results, api_visibility="private", **_HEAVY))  # type: ignore[union-attr]
+    jobs.append(root.load(first, inputs, results, api_visibility="private", **HEAVY))  # type: ignore[union-attr]
 
     def end(request: gr.Request) -> None:
         studio.stop(str(request.session_hash))
 
-    stop.click(end, None, None, cancels=jobs, **_LIGHT)
+    stop.click(end, None, None, cancels=jobs, **LIGHT)
 
-    def pick(pictures: list[tuple[str, str]], event: gr.SelectData) -> dict[str, Any]:
-        # The paths in `pictures` were checked to be the page's own; one in the event could be anything.
-        return download_update(*pictures[event.index])
+    return jobs
 
-    outputs[0].select(pick, outputs[0], download, **_LIGHT)
+
+def _wire_picking(gallery: gr.Gallery, download: gr.DownloadButton, large: Large) -> None:
+    """A click on a picture offers it for download, small and large."""
+
+    def pick(shown: Pictures, small: Pictures | None, event: gr.SelectData) -> list[Any]:
+        # The paths of both were checked to be the page's own; one in the event could be anything.
+        own = (small or shown)[event.index]
+        other = shown[event.index]
+        return [first_download([own]), gr.skip() if other[0] == own[0] else download_update(*other)]
+
+    for clicked in (gallery, large.small):
+        clicked.select(pick, [gallery, large.small], [download, large.download], **LIGHT)
 
 
 def new_seed() -> str:
@@ -286,13 +280,9 @@ def new_seed() -> str:
     return str(random.randrange(_NEW_SEEDS))
 
 
-def first_download(pictures: list[tuple[str, str]]) -> dict[str, Any]:
-    """The download button for the first picture."""
-    return download_update(*pictures[0])
-
-
-def download_update(path: str, caption: str) -> dict[str, Any]:
-    """The download button for one picture: the file as it was written, recipe inside."""
+def first_download(pictures: Pictures) -> dict[str, Any]:
+    """The download button for the first picture: the file as it was written, recipe inside."""
+    path, caption = pictures[0]
     return gr.update(value=path, label=f"Download PNG, {caption}", interactive=True)
 
 
@@ -317,22 +307,8 @@ def _wire_help(
         gone = no_model_html(studio.trouble())  # waits for the load under way
         return [*updates, "" if gone else notice(studio, text), gr.update(value=gone, visible=bool(gone))]
 
-    prompt.change(tell, prompt, reading, trigger_mode="always_last", **_LIGHT)
-    write.click(prompts.compose, builder, prompt, **_LIGHT)
-    roll.click(prompts.random_caption, None, prompt, **_LIGHT)
+    prompt.change(tell, prompt, reading, trigger_mode="always_last", **LIGHT)
+    write.click(prompts.compose, builder, prompt, **LIGHT)
+    roll.click(prompts.random_caption, None, prompt, **LIGHT)
     root = gr.context.Context.root_block
-    root.load(open_page, prompt, [*builder, reading, missing], **_LIGHT)  # type: ignore[union-attr]
-
-
-def _wire_drop(studio: Studio, drop: gr.File, outputs: list[Any]) -> None:
-    """A dropped PNG sets the page and is made again."""
-
-    @in_words
-    def back(path: str) -> tuple[Any, ...]:
-        remade, made = studio.remake(path)
-        seed, truncation = str(remade.recipe["seed"]), remade.recipe.get("truncation", 1.0)
-        pair = gr.update(value=[(path, "dropped"), (str(made), f"made again, seed {seed}")], visible=True)
-        return remade.recipe["prompt"], seed, truncation, 1, verdict_html(remade), pair
-
-    drop.upload(back, drop, outputs, api_visibility="private", **_HEAVY)
-    drop.clear(lambda: ("", gr.update(value=None, visible=False)), None, outputs[-2:], **_LIGHT)
+    root.load(open_page, prompt, [*builder, reading, missing], **LIGHT)  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import edit_keeping, edit_view
-from workbench.app.create import verdict_html
+from workbench.app.create_back import verdict_html
 from workbench.app.edit_desk import HEAVY, LIGHT, Desk, begun
 from workbench.app.jobs import in_words
 

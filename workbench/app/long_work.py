@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-Tell = Callable[[str], None]  # says how far the work is; raises Stopped where it shall end
+Tell = Callable[[Any], None]  # says how far the work is; raises Stopped where it shall end
 
 
 class Stopped(Exception):

@@ -25,6 +25,47 @@ def shell_line(model: str, prompt: str, seed: int, count: int, truncation: float
     )
 
 
+def upscale_python(model: str, base: str, ask: Any, given: Any) -> str:
+    """Python that enlarges the same picture.
+
+    model, base: the upscaler's folder and that of the model whose pictures it enlarges; ask, given:
+    `workbench.app.upscale_work.Ask`, `workbench.app.upscale_given.Given`.
+    """
+    up, drawer, text = (json.dumps(value, ensure_ascii=False) for value in (model, base, ask.prompt))
+    settings = f"seed={ask.seed}, noise={ask.noise:g}" + (f", tile={ask.tile}" if ask.tile else "")
+    if given.drawn:
+        recipe = given.recipe
+        prompt = json.dumps(recipe["prompt"], ensure_ascii=False)
+        first, second = "from workbench.pipeline import Pipeline, Upscaler, passes, upscale", ""
+        small = (
+            f"small = Pipeline.from_pretrained({drawer})({prompt}, seed={recipe['seed']}, "
+            f"truncation={recipe.get('truncation', 1.0):g})"
+        )
+        picture, settings = "small.images", settings + ", inputs=small.recipes"
+    else:
+        first = "from pathlib import Path\n\nfrom workbench.pipeline import Upscaler, passes, upscale"
+        second = "\nfrom workbench.pipeline.picture_files import load_tensor"
+        small = f"small = load_tensor(Path({json.dumps(given.name, ensure_ascii=False)}))"
+        picture = "small"
+    return (
+        f"{first}{second}\n\nup = Upscaler.from_pretrained({up})\n{small}\n"
+        f"made = upscale(passes(up, {ask.factor}), {picture}, {text}, {settings})"
+    )
+
+
+def upscale_shell(model: str, base: str, ask: Any, given: Any) -> str:
+    """The command that enlarges the same picture."""
+    recipe = given.recipe
+    same = (recipe.get("prompt"), recipe.get("seed"), recipe.get("truncation", 1.0)) == (
+        ask.prompt, ask.seed, 1.0)  # fmt: skip
+    source = f"--from {shlex.quote(base)}" if given.drawn and same else shlex.quote(given.name)
+    tile = f" --tile {ask.tile}" if ask.tile else ""
+    return (
+        f"workbench upscale {source} --model {shlex.quote(model)} --prompt {shlex.quote(ask.prompt)} "
+        f"--factor {ask.factor} --seed {ask.seed} --noise {ask.noise:g}{tile} --out upscaled"
+    )
+
+
 def edit_lines(model: str, edit: dict[str, Any], picture: str) -> str:
     """Python that makes the picture of an edit (`workbench.latents.edits.to_json`) again.
 

@@ -19,37 +19,48 @@ from workbench.app.dataset import dataset_tab
 from workbench.app.edit import edit_tab
 from workbench.app.jobs import Facts, Studio, in_words
 from workbench.app.learn import learn_tab
+from workbench.app.magnifier import Magnifier
 from workbench.app.runs import Shelf
 from workbench.app.theme import css, head, theme
 from workbench.app.training import training_tab
+from workbench.app.upscale import upscale_tab
 from workbench.errors import WorkbenchError
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "assets/models/shepherd-64"
+UPSCALER = "assets/models/shepherd-up4"
 SHIPPED_RUN = ROOT / "assets" / "training" / "shepherd-64"
 _MAX_WAITING = 40  # a class at once; past that the page says that the queue is full
 _MAX_UPLOAD = 2**30  # a folder of pictures as a ZIP
 
 
-def build(model_folder: str | Path | None = None, run_folder: str | Path | None = None) -> gr.Blocks:
+def build(
+    model_folder: str | Path | None = None,
+    run_folder: str | Path | None = None,
+    upscaler_folder: str | Path | None = None,
+) -> gr.Blocks:
     """The page, not yet served.
 
     Args:
         model_folder: a model folder or Hub name; the shipped model when None. Missing, the page says so.
         run_folder: a run, or a folder of runs, to show first beside the shipped one and those under runs/.
+        upscaler_folder: the same of an upscaler; missing, the Upscale tab says so.
     """
     pictures = tempfile.TemporaryDirectory(prefix="workbench-app-")  # gone when the page is
-    studio = Studio(_model(model_folder), Path(pictures.name))
+    studio = Studio(_model(model_folder, MODEL), Path(pictures.name))
+    glass = Magnifier(_model(upscaler_folder, UPSCALER), studio)
     shelf = Shelf(
         shipped=SHIPPED_RUN, runs=Path("runs"), named=None if run_folder is None else Path(run_folder)
     )
     with gr.Blocks(title="GigaGAN workbench", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         top = gr.HTML(header_html(None), elem_id="top")
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):
-                create_tab(studio)
+                drawn, send = create_tab(studio, glass)
             with gr.Tab("Edit", id="edit") as tab:
                 edit_tab(studio, tab)
+            with gr.Tab("Upscale", id="upscale") as tab:
+                upscale_tab(glass, tab, tabs, drawn, send)
             with gr.Tab("Dataset", id="dataset") as tab:
                 dataset_tab(Path("runs"), tab)
             with gr.Tab("Training", id="training") as tab:
@@ -79,6 +90,7 @@ def launch(
     open_browser: bool = False,
     *,
     run: str | Path | None = None,
+    upscaler: str | Path | None = None,
     block: bool = True,
 ) -> gr.Blocks:
     """Serve the page and print its address; returns when stopped (at once when `block` is False).
@@ -87,7 +99,7 @@ def launch(
     """
     check_port(host, port)
     spare_loopback()
-    page = build(model, run)
+    page = build(model, run, upscaler)
     options = launch_options(page, host, port)
     page.launch(**options, inbrowser=open_browser, quiet=True, prevent_thread_lock=True)
     page.studio.start_loading()  # after the page is up: importing torch would hold it back
@@ -190,8 +202,8 @@ def footer_html(words: str) -> str:
     return f'<footer class="wb-foot">{words}<p>{line}</p></footer>'
 
 
-def _model(model: str | Path | None) -> str:
+def _model(model: str | Path | None, shipped: str) -> str:
     """The model's name as given; the shipped folder, written as short as it can be, for None."""
     if model is not None:
         return str(model)
-    return MODEL if Path(MODEL).exists() or not (ROOT / MODEL).exists() else str(ROOT / MODEL)
+    return shipped if Path(shipped).exists() or not (ROOT / shipped).exists() else str(ROOT / shipped)

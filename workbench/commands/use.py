@@ -113,17 +113,20 @@ def _made_again(picture: Path, recipe: dict, model: str, upscaler: str, enlarged
 
 
 @app.command(name="app")
-def launch_app(*, model: str = DEMO_MODEL, host: str = "127.0.0.1", port: int = 7860) -> None:
+def launch_app(
+    *, model: str = DEMO_MODEL, upscaler: str = UPSCALER, host: str = "127.0.0.1", port: int = 7860
+) -> None:
     """Open the app on a model and print its address. It answers on this machine alone unless told otherwise.
 
     Args:
         model: Model folder or Hugging Face name.
+        upscaler: Upscaler folder or Hugging Face name; without it the app draws small pictures alone.
         host: Address to listen on.
         port: Port to listen on.
     """
     from workbench.app.server import launch
 
-    launch(model=find_model(model), host=host, port=port)
+    launch(model=find_model(model), upscaler=find_model(upscaler), host=host, port=port)
 
 
 @app.command(name="doctor")

@@ -58,16 +58,32 @@ def plan(
         raise WorkbenchError(
             f"The tile is {str(tile)[:40]}: expected a whole number of at least {LEAST_TILE} pixels, or none."
         )
-    widest = max(count * 4.0**level for level, count in config.channels.items() if level <= 0)
-    grown = max(config.channels[level] * 4.0**level for level in config.grown)
-    pixels = min(WHOLE_PIXELS, trunk_bytes / (_MAPS * widest * bytes_each))
-    piece = tile or max(LEAST_TILE, _floor(math.sqrt(GROW_BYTES / (_MAPS * grown * bytes_each)), LEAST_TILE))
+    seen, drawn = _bytes_of_a_pixel(config, bytes_each)
+    pixels = min(WHOLE_PIXELS, trunk_bytes / seen)
+    piece = tile or max(LEAST_TILE, _floor(math.sqrt(GROW_BYTES / drawn), LEAST_TILE))
     if height * width <= pixels:
         return Plan(network=None, overlap=0, piece=piece)
     network = max(4 * config.window, _floor(math.sqrt(pixels), config.window))
     windows = network // config.window
     overlap = config.window * (3 if windows >= 10 else 2 if windows >= 6 else 1)
     return Plan(network=network, overlap=overlap, piece=piece)
+
+
+def memory(
+    config: UpsamplerConfig, height: int, width: int, cut: Plan, *, bytes_each: int = 4
+) -> tuple[int, int]:
+    """About how many bytes features take: of all that the network sees at once, and of one piece above it."""
+    seen, drawn = _bytes_of_a_pixel(config, bytes_each)
+    sides = [side if cut.network is None else min(side, cut.network) for side in (height, width)]
+    piece = math.prod(min(side, cut.piece) for side in sides)
+    return round(math.prod(sides) * seen), round(piece * drawn)
+
+
+def _bytes_of_a_pixel(config: UpsamplerConfig, bytes_each: int) -> tuple[float, float]:
+    """Of features alive at once for one pixel of the input: up to the input's size, and above it."""
+    widest = max(count * 4.0**level for level, count in config.channels.items() if level <= 0)
+    grown = max(config.channels[level] * 4.0**level for level in config.grown)
+    return _MAPS * widest * bytes_each, _MAPS * grown * bytes_each
 
 
 def enlarge(
