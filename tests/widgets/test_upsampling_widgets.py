@@ -92,6 +92,28 @@ def test_a_pyramid_is_the_pictures_of_all_levels_and_ends_with_the_upscalers(up)
     assert all(x.abs().max() <= 1 for x in levels)
 
 
+def test_a_sheet_of_the_levels_shows_each_and_what_it_adds(up, truth):
+    levels = upsampling.pyramid(up, box_mean(truth[0][:1].repeat(1, 1, 2, 2), 4), "a black dog")
+    shown = upsampling.pyramid_sheet(levels, truth[2][0], "Three levels and what they add")
+    assert shown.image.width > 3 * 80 and shown.image.height > 2 * 80
+
+
+def test_other_prompts_say_something_else(truth):
+    for shown, caption in zip(truth[2], truth[1], strict=True):
+        prompts = upsampling.other_prompts(shown, caption)
+        assert prompts["true"] == caption and shown.coat not in prompts["coat"]
+        told = {"day": "by day", "night": "at night"}.get(shown.light, "at sunset")
+        assert not prompts["light"].endswith(told)
+
+
+def test_tiles_are_forced_and_the_memory_given_back(up):
+    low = smooth_pictures(1, 32, 96)
+    before = up.trunk_bytes
+    whole, tiled = up(low, "a dog").images, upsampling.in_tiles(up, low, "a dog")
+    assert up.trunk_bytes == before and tiled.shape == whole.shape and not torch.equal(tiled, whole)
+    assert upsampling.seam_sheet(whole, tiled, "Whole, in tiles, and apart").image.height > 3 * 96
+
+
 def test_noise_is_that_of_the_upscaler_and_grows():
     low = smooth_pictures(1, 16, 16) * 0.5
     under = upsampling.noisy(low, (0.0, 0.1, 0.2))
