@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PICTURES = {"image/png", "image/jpeg"}
 # Names that hold a digit and are no measured number.
-NAMES = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|^# \d\d|\bR[12]\b|^\d\. ", re.MULTILINE)
+NAMES = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|^# \d\d|\b[LR][12]\b|^\d\. ", re.MULTILINE)
 
 pytestmark = pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
 
