@@ -68,6 +68,12 @@ def test_the_papers_networks_want_a_gpu():
         enlarging.time_paper_networks()
 
 
+@pytest.mark.parametrize(("name", "side"), [("upsampler-64-512", 64), ("upsampler-128-1024", 128)])
+def test_what_is_timed_on_a_gpu_gives_the_papers_sizes(name, side):
+    G, U = (enlarging._paper_network(each, "meta") for each in ("gigagan-64", name))
+    assert enlarging._paper_chain(G, U, side, "meta")().shape == (1, 3, 8 * side, 8 * side)
+
+
 @pytest.mark.gpu
 def test_the_papers_networks_are_timed():
     timed = enlarging.time_paper_networks(count=3)

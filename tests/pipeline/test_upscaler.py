@@ -248,6 +248,13 @@ def test_only_a_model_is_exchanged(up, up_folder):
     assert (up_folder / "sample.png").read_bytes() == b"kept"
 
 
+def test_uploads_check_their_name_and_the_network_first(up):
+    with pytest.raises(WorkbenchError, match="no Hub name: expected owner/name"):
+        up.push_to_hub("upscaler")
+    with pytest.raises(WorkbenchError, match="cannot be reached, me/tiny was not uploaded"):
+        up.push_to_hub("me/tiny", token="hf_none")
+
+
 # --- recipes ---
 
 

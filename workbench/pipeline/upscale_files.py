@@ -94,7 +94,7 @@ def upscale_file(
             f"{target} is already there: add --overwrite to replace it, or choose another name."
         )
     make_folder(target.parent)
-    return _write(loaded, target, job, _prompt(job, loaded, _beside(source)), progress)
+    return _write(loaded, target, job, _prompt(job, loaded, caption_beside(source)), progress)
 
 
 def _target(loaded: PictureFile, out: Path) -> Path:
@@ -235,7 +235,7 @@ def _captions(folder: Path, names: Sequence[str]) -> CaptionFinder:
     return finder
 
 
-def _beside(source: Path) -> str:
+def caption_beside(source: Path) -> str:
     """The caption of one file: a line of the metadata beside it, or a text of its name; "" without."""
     folder = source.absolute().parent
     try:

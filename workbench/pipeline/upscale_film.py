@@ -10,7 +10,7 @@ import numpy as np
 from workbench.errors import WorkbenchError
 from workbench.images import to_uint8
 from workbench.pipeline.inputs import check_size
-from workbench.pipeline.upscale_files import Job, make_folder
+from workbench.pipeline.upscale_files import Job, caption_beside, make_folder
 from workbench.video import open_film, stream_mp4
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -38,13 +38,14 @@ def upscale_film(
             f"{target} is already there: add --overwrite to replace it, or choose another name."
         )
     warnings = ["The sound of the film is left out."]
+    prompt = caption_beside(source) if job.prompt is None else job.prompt
     with open_film(source) as film:
         check_size(film.size[1], film.size[0], job.factor)
         make_folder(target.parent)
 
         def enlarged() -> Iterator[np.ndarray]:
             for number, frame in enumerate(film.frames, start=1):
-                made = job.enlarge(frame, job.prompt or "")
+                made = job.enlarge(frame, prompt)
                 if number == 1:
                     warnings.extend(made.warnings)
                 if progress is not None:
