@@ -146,7 +146,7 @@ def test_the_shipped_one_explains_nearly_half_of_what_the_caption_leaves_open(sh
 def test_the_shipped_one_starts_nearer_than_the_best_of_many_draws(shipped):
     model, encoder = shipped
     starts: dict[str, list[float]] = {"around": [], "many": []}
-    for picture in draw_pairs(model, 12, 99).images.split(1):
+    for picture in draw_pairs(model, 8, 99).images.split(1):
         prompt = guess_prompt(model, picture)
         text = texts_of(model, [prompt])
         around = best_around(model, picture, text, model.w_mean(prompt), encoder)
@@ -154,7 +154,7 @@ def test_the_shipped_one_starts_nearer_than_the_best_of_many_draws(shipped):
         for name, at in (("around", around), ("many", many)):
             starts[name].append(psnr(draw(model, at), picture).item())
     assert median(starts["around"]) > median(starts["many"]) + 1
-    assert sum(a > b for a, b in zip(*starts.values(), strict=True)) >= 8
+    assert sum(a > b for a, b in zip(*starts.values(), strict=True)) >= 6
 
 
 # --- refusals ---

@@ -21,7 +21,7 @@ from workbench.pipeline import Pipeline
 
 CANDIDATES = 48
 STREAM = 7  # of the noise that candidates are drawn with
-ROUNDS, A_ROUND = 4, 8
+ROUNDS, A_ROUND = 3, 8  # around the encoder; in the first as many of M's own beside them
 REACH, CLOSER = 0.6, 0.7  # of the encoder's spread in the first round, and each round to the one before it
 
 
@@ -47,14 +47,19 @@ def best_of_many(pipeline: Pipeline, target: Tensor, text: Text | None) -> Point
 def best_around(
     pipeline: Pipeline, target: Tensor, text: Text | None, w_mean: Tensor, encoder: Encode
 ) -> Points:
-    """The nearest in pixels of what the encoder says and of ROUNDS · A_ROUND - 1 draws around it."""
+    """The nearest in pixels of what the encoder says, draws around it, as many of M's own, and draws around
+    the best so far: 4 · A_ROUND pictures.
+    """
     w = encoder(target, w_mean)
     spread = encoder.spread.to(w)
     noise = draw_z(range(ROUNDS * A_ROUND), len(spread), stream=STREAM).to(w).split(A_ROUND)
     noise[0][0] = 0  # the encoder's own word
+    z = draw_z(range(A_ROUND), pipeline.G.config.z_dim, stream=STREAM)
+    own = from_z(pipeline, z, None if text is None else text.repeat_interleave(A_ROUND)).ws[:, 0]
     best, least = w, float("inf")
     for number, normal in enumerate(noise):
-        near = best + REACH * CLOSER**number * normal @ spread
+        around = best + REACH * CLOSER**number * normal @ spread
+        near = torch.cat([around, own]) if number == 0 else around
         at = from_w(pipeline, near, None if text is None else text.repeat_interleave(len(near)))
         error, row = _errors(pipeline, at, target).min(0)
         if error < least:
