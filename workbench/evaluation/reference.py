@@ -7,6 +7,7 @@ it). The statistics of the usual case (n = 2000, seed 0, 64 px) ship with the ju
 """
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -233,7 +234,8 @@ def load_reference(
     kept = None if shipped is None else _read(_shipped_path(Path(shipped), n, seed, resolution), now)
     if kept is not None and kept[1].get("judge") == judge.version:
         tensors, facts = kept
-        values = {k: tensors[k].double() for k in ("mean", "cov", "mean_last", "cov_last")}
+        values = {k: tensors[k].double() for k in ("mean", "mean_last")}
+        values |= {k: _square(tensors[k].double()) for k in ("cov", "cov_last")}
         return Reference(
             n=n, **values, floor=facts["floor"], floor_last=facts["floor_last"], accuracy=facts["accuracy"]
         )
@@ -250,17 +252,31 @@ def save_reference(
     cache: Path | None = CACHE,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the statistics that ship beside the judge (mean and covariance in fp32, floors and accuracy as
-    JSON).
+    """Write the statistics that ship beside the judge (mean and covariance in fp32, of the covariance one
+    triangle; floors and accuracy as JSON).
     """
     ref = load_reference(
         judge, n=n, seed=seed, resolution=resolution, cache=cache, shipped=None, progress=progress
     )
-    tensors = {k: getattr(ref, k).float() for k in ("mean", "cov", "mean_last", "cov_last")}
+    tensors = {k: getattr(ref, k).float() for k in ("mean", "mean_last")}
+    tensors |= {k: _upper(getattr(ref, k)).float() for k in ("cov", "cov_last")}
     facts = {"judge": judge.version, "n": n, "seed": seed, "floor": ref.floor, "floor_last": ref.floor_last}
     path = _shipped_path(Path(folder), n, seed, resolution)
     _write(path, {**tensors, "fingerprint": fingerprint()}, {**facts, "accuracy": ref.accuracy})
     return path
+
+
+def _upper(matrix: Tensor) -> Tensor:
+    """Symmetric [F, F] -> [F (F + 1) / 2], its upper triangle row by row."""
+    return matrix[tuple(torch.triu_indices(*matrix.shape))]
+
+
+def _square(upper: Tensor) -> Tensor:
+    """Back from `_upper`."""
+    side = (math.isqrt(8 * len(upper) + 1) - 1) // 2
+    matrix = upper.new_zeros(side, side)
+    matrix[tuple(torch.triu_indices(side, side))] = upper
+    return matrix + matrix.triu(1).t()
 
 
 def spread(images: Tensor) -> float:
