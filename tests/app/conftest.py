@@ -12,6 +12,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import pytest
 import torch
+from tiny_upsampler import tiny_upsampler
 
 from workbench.datasets.world import draw_factors, render
 from workbench.datasets.world.captions import vocabulary
@@ -19,7 +20,7 @@ from workbench.images import grid, save_gif, save_png
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import TextEncoder
-from workbench.pipeline import Pipeline
+from workbench.pipeline import Pipeline, Upscaler
 
 SIDE = 32
 STEPS = (0, 1_000, 2_000, 4_000)
@@ -46,6 +47,15 @@ def tiny_pipeline() -> Pipeline:
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny pipeline as a model folder."""
     return tiny_pipeline().save_pretrained(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def up_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny upscaler of four times as a model folder."""
+    torch.manual_seed(0)
+    encoder = TextEncoder.from_clip(new_mini_clip(vocabulary()))
+    up = Upscaler(tiny_upsampler(), encoder, {"name": "tiny-up4"})
+    return up.save_pretrained(tmp_path_factory.mktemp("ups") / "tiny-up4")
 
 
 def write_run(folder: Path, steps: tuple[int, ...] = STEPS, *, film: bool = True) -> Path:
@@ -91,9 +101,19 @@ def served(model_folder: Path, run_folder: Path) -> Iterator[str]:
     """Address of the app serving the tiny model and the run."""
     from workbench.app.server import launch
 
-    page = launch(model_folder, port=free_port(), run=run_folder, block=False)
+    page = launch(model_folder, port=free_port(), run=run_folder, upscaler="none", block=False)
     assert urllib.request.urlopen(page.local_url, timeout=60).status == 200
     yield page.local_url.rstrip("/")
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def served_up(model_folder: Path, up_folder: Path) -> Iterator[str]:
+    """Address of the app serving the tiny model and the tiny upscaler."""
+    from workbench.app.server import launch
+
+    page = launch(model_folder, port=free_port(), upscaler=up_folder, block=False)
+    yield page.local_url
     page.close()
 
 

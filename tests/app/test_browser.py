@@ -114,7 +114,7 @@ def test_the_training_tab_shows_film_and_scrubber(watched, served):
 
 
 def test_without_a_model_the_page_says_what_to_do(browser, a_port, tmp_path: Path):
-    app = launch(tmp_path / "none", port=a_port, block=False)
+    app = launch(tmp_path / "none", port=a_port, upscaler="none", block=False)
     seen = Watched(browser)
     seen.page.goto(app.local_url)
     expect(seen.page.locator("#no-model")).to_contain_text("make demo-models")

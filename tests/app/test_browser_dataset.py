@@ -23,7 +23,7 @@ expect.set_options(timeout=PATIENCE_MS)
 def page(watched, model_folder, run_folder, a_port, tmp_path, monkeypatch):
     """The Dataset tab of an app started in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    app = launch(model_folder, port=a_port, run=run_folder, block=False)
+    app = launch(model_folder, port=a_port, run=run_folder, upscaler="none", block=False)
     watched.page.goto(app.local_url)
     watched.page.get_by_role("tab", name="Dataset").click()
     yield watched.page

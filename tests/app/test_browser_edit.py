@@ -64,7 +64,7 @@ def folder(model_folder, tmp_path_factory):
 @pytest.fixture
 def page(watched, folder, a_port):
     """The Edit tab, its first picture drawn."""
-    app = launch(folder, port=a_port, block=False)
+    app = launch(folder, port=a_port, upscaler="none", block=False)
     watched.page.goto(app.local_url)
     watched.page.get_by_role("tab", name="Edit").click()
     expect(watched.page.locator("#edit-stage .wb-after img")).to_be_visible()

@@ -25,7 +25,7 @@ def page(watched, model_folder, run_folder, a_port, tmp_path, monkeypatch):
     """The Training tab of an app started in a folder of its own, with one small data set."""
     monkeypatch.chdir(tmp_path)
     write_world(tmp_path / "runs/datasets/dogs", count=16, seed=0, resolution=32, workers=1, progress=False)
-    app = launch(model_folder, port=a_port, run=run_folder, block=False)
+    app = launch(model_folder, port=a_port, run=run_folder, upscaler="none", block=False)
     watched.page.goto(app.local_url)
     watched.page.get_by_role("tab", name="Training").click()
     yield watched.page

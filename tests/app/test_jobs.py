@@ -4,7 +4,7 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from workbench.app import create, repeat
+from workbench.app import create, create_back, repeat
 from workbench.app.jobs import CHUNK, KEPT_JOBS, Studio, check_count, in_words
 from workbench.errors import WorkbenchError
 from workbench.images import open_picture, read_recipe, save_png, to_uint8
@@ -106,7 +106,7 @@ def test_a_dropped_picture_is_made_again(studio, tmp_path):
     (made,) = list(studio.generate("a black dog in the snow", 9, 1, 0.7))[-1].files
     remade, again = studio.remake(made)
     assert remade.verdict == "identical" and np.array_equal(pixels(made), pixels(again))
-    assert "<b>Identical</b>. Every pixel is the same." in create.verdict_html(remade)
+    assert "<b>Identical</b>. Every pixel is the same." in create_back.verdict_html(remade)
     edited = pixels(made).copy()
     edited[:8] = 255 - edited[:8]
     save_png(edited, tmp_path / "bare.png")

@@ -108,7 +108,7 @@ def test_a_proxy_of_the_network_is_not_asked_about_this_computer(monkeypatch, a_
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "example.org")
-    page = server.launch(tmp_path / "none", port=a_port, block=False)
+    page = server.launch(tmp_path / "none", port=a_port, upscaler="none", block=False)
     try:
         assert status(page.local_url) == 200
     finally:

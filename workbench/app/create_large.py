@@ -40,19 +40,7 @@ class Large:
         self.glass = glass
 
     def layout(self) -> None:
-        """The small pictures beneath the large ones, what is said of them, and the two buttons."""
-        self.small = gr.Gallery(
-            label="As the model draws them, before the upscaler",
-            elem_id="gallery-small",
-            columns=8,
-            height="auto",
-            object_fit="contain",
-            format="png",
-            interactive=False,
-            allow_preview=False,
-            buttons=[],
-            visible=False,
-        )
+        """What is said of the large pictures, two buttons, and the small ones beneath."""
         with gr.Row(elem_classes="wb-under"):
             self.status = gr.HTML(elem_id="large-status")
             self.download = gr.DownloadButton(
@@ -66,6 +54,18 @@ class Large:
             self.send = gr.Button(
                 "Send to Upscale", elem_id="send-up", size="sm", visible=False, scale=0, min_width=150
             )
+        self.small = gr.Gallery(
+            show_label=False,
+            elem_id="gallery-small",
+            columns=8,
+            height="auto",
+            object_fit="contain",
+            format="png",
+            interactive=False,
+            allow_preview=False,
+            buttons=[],
+            visible=False,
+        )
 
     def switch(self) -> gr.Checkbox:
         """On by default, shown where there is an upscaler."""
@@ -124,9 +124,9 @@ class Large:
         large = [(str(path), said) for path, (_, said) in zip(now.files, pictures, strict=False)]
         done = len(large)
         each = f"{1000 * now.seconds / done:.0f} ms per picture"
-        head = (
-            f"{now.side} px: {each}." if done == now.wanted else f"{done} of {now.wanted} at {now.side} px …"
-        )
+        head = f"{done} of {now.wanted} at {now.side} px …"
+        if done == now.wanted:
+            head = f"Above at {now.side} px, {each}; beneath as the model draws them."
         offered = download_update(*large[0]) if first else gr.skip()  # later ones are picked by a click
         return [large + pictures[done:], gr.update(value=pictures, visible=True), status_html(head), offered]
 

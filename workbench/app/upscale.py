@@ -45,18 +45,19 @@ def upscale_tab(glass: Magnifier, tab: gr.Tab, tabs: gr.Tabs, drawn: gr.Componen
     room.missing = gr.HTML(gone, elem_id="up-missing", visible=bool(gone))
     with gr.Row(elem_classes="wb-work wb-up"):
         with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="up-parts"):
-            with gr.Tab("Before and after", id="up-before"):
+            with gr.Tab("Compare", id="up-before"):
                 result_part(room)
             with gr.Tab("Tiles", id="up-tiles-tab"):
                 room.tiles = gr.HTML(upscale_view.tiles_html(None, ()), elem_id="up-tiles")
             with gr.Tab("Two prompts", id="up-two"):
                 pair = pair_part()
-            with gr.Tab("Drop one back", id="up-again-tab"):
+            with gr.Tab("Open a PNG", id="up-again-tab"):
                 again = again_part()
         with gr.Column(scale=2, min_width=300, elem_classes="wb-up-controls"):
             sources = source_part(room)
             control_part(room)
             repeat_part(room)
+            room.aura_hint = gr.HTML(elem_id="up-aura-hint")
     run = _wire_go(room)
     _wire_sources(room, sources, drawn)
     _wire_send(room, drawn, send, tabs, run)
@@ -87,6 +88,13 @@ def drawn_here(glass: Magnifier, prompt: str, seed: str) -> str:
 
     (progress,) = glass.studio.generate(prompt, parse_seed(str(seed)), 1, 1.0, visitor="upscale")
     return str(progress.files[0])
+
+
+def beginning(glass: Magnifier, last: str | None, prompt: str) -> str | None:
+    """The file that the tab opens with: what Create made last, else one drawn from the prompt."""
+    if last and Path(last).exists():
+        return last
+    return None if glass.studio.trouble() is not None else drawn_here(glass, prompt, "1")
 
 
 def _wire_sources(room: Room, sources: dict[str, Any], drawn: gr.Component) -> None:
@@ -239,7 +247,7 @@ def _wire_again(room: Room, again: dict[str, Any]) -> None:
 
 
 def _wire_open(room: Room, tab: gr.Tab, drawn: gr.Component, run: Any) -> None:
-    """The first visit loads the upscaler, takes what Create made last, and enlarges it."""
+    """The first visit loads the upscaler, takes a picture to begin with, and enlarges it."""
     glass = room.glass
 
     @in_words
@@ -250,8 +258,8 @@ def _wire_open(room: Room, tab: gr.Tab, drawn: gr.Component, run: Any) -> None:
         factors, own = glass.factors(), glass.upscaler().factor
         at_hand = aura_folder() is not None
         picture = [gr.skip()] * 4
-        if path is None and last and Path(last).exists():
-            *picture, said = shown(glass, last, own, None)
+        if path is None and (begin := beginning(glass, last, prompt)) is not None:
+            *picture, said = shown(glass, begin, own, None)
             picture.append(said or prompt)
         return [
             gr.update(visible=False),

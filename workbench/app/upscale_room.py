@@ -46,10 +46,11 @@ def result_part(room: Room) -> None:
         elem_id="up-slider",
     )
     room.line = gr.Slider(0, 100, 50, step=1, label="Where the line stands, in %", elem_id="up-line")
-    room.numbers = gr.HTML(elem_id="up-numbers")
-    room.download = gr.DownloadButton(
-        "Download PNG", elem_id="up-download", size="sm", interactive=False, min_width=190
-    )
+    with gr.Row(elem_classes="wb-under"):
+        room.numbers = gr.HTML(elem_id="up-numbers")
+        room.download = gr.DownloadButton(
+            "Download PNG", elem_id="up-download", size="sm", interactive=False, scale=0, min_width=220
+        )
     room.aura_slider = gr.ImageSlider(
         label="AuraSR on the left, ours on the right",
         type="filepath",
@@ -121,7 +122,6 @@ def control_part(room: Room) -> None:
         info="0 trusts every pixel. The more noise, the more the model draws anew.",
     )  # fmt: skip
     room.aura = gr.Checkbox(False, label="AuraSR beside it", elem_id="up-aura", visible=False)
-    room.aura_hint = gr.HTML(elem_id="up-aura-hint")
     with gr.Row(elem_classes="wb-keep"):
         room.go = gr.Button("Enlarge", variant="primary", elem_id="up-go", min_width=150, scale=3)
         room.stop = gr.Button("Stop", elem_id="up-stop", min_width=80, scale=1)
