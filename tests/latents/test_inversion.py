@@ -123,15 +123,6 @@ def test_draws_around_an_encoder_that_errs_come_nearer(pipeline, picture):
     assert around.start_psnr > alone.start_psnr + 0.5
 
 
-def test_steps_left_out_are_fewer_from_an_encoder(pipeline, picture):
-    told = []
-    w = points(pipeline, PROMPT, 5).ws[:, 0]
-    for encoder in (None, Told(w)):
-        how = {"encoder": encoder, "progress": lambda done, of, what: told.append(of) or False}
-        invert(pipeline, picture, prompt=PROMPT, **how)
-    assert told == [inversion.DRAWN_STEPS, inversion.STEPS] and told[1] < told[0]
-
-
 def test_a_model_without_text_is_inverted_by_w_alone():
     unconditional = tiny_world_model(text_dim=None, cross_attention={})
     picture = unconditional("", seed=3).images

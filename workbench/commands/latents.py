@@ -40,7 +40,7 @@ def invert(
         model: Model folder or Hugging Face name.
         prompt: What the picture shows; guessed for a model of Shepherd World when left out.
         out: Folder for original.png and inverted.png.
-        steps: Steps of the optimisation; 100 when left out, 150 for a model without an encoder.
+        steps: Steps of the optimisation; 150 when left out.
         seconds: Stop after that long with the best so far.
         device: cpu or cuda; cuda where there is one when left out.
         as_json: Print one JSON object.
@@ -116,7 +116,7 @@ def evaluate_inversion(
         model: Model folder or Hugging Face name.
         n: Number of pictures of each kind.
         seed: Seed of their prompts and noise.
-        steps: Steps of each inversion; 100 when left out, 150 without an encoder.
+        steps: Steps of each inversion; 150 when left out.
         seconds: Longest time of each.
         draws: Start from the best of 48 draws, as a model without an encoder does.
         device: cpu or cuda; cuda where there is one when left out.
