@@ -342,3 +342,13 @@ def test_the_line_for_a_photo_reads_the_file(glass, photo):
     assert repeat.upscale_shell("up", "base", request, given).startswith(
         "workbench upscale photo.png --model up"
     )
+
+
+def test_aura_sr_is_found_in_its_folder_with_its_package_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / magnifier.AURA_FOLDER
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"")
+    for package, found in ((None, False), (object(), True)):
+        monkeypatch.setattr(magnifier.importlib.util, "find_spec", lambda name, package=package: package)
+        assert (magnifier.aura_folder() is not None) == found

@@ -106,6 +106,6 @@ def aura_folder() -> Path | None:
 def missing_upscaler(model: str) -> str:
     """The sentence for an upscaler's folder that is not there."""
     return (
-        f"There is no upscaler at {model}. Train one with `workbench train --preset shepherd-up4`, or start "
-        "the app with another: `workbench app --upscaler DIR`."
+        f"There is no upscaler at {model}. Make the shipped one with `make demo-models`, or start the app "
+        "with another: `workbench app --upscaler DIR`."
     )

@@ -196,8 +196,8 @@ def _wire_go(room: Room) -> Any:
         path: str | None, prompt: str, factor: Any, noise: float, seed: str, tile: Any, aura: bool,
         request: gr.Request,
     ) -> Iterator[list[Any]]:  # fmt: skip
-        ask = upscale_work.asked(path, prompt, factor, noise, seed, tile, aura)
         try:
+            ask = upscale_work.asked(path, prompt, factor, noise, seed, tile, aura)
             for what, value in upscale_work.enlarge(glass, ask, f"{request.session_hash} upscale"):
                 if what == "done":
                     yield results(glass, ask, value)
