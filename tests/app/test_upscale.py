@@ -254,7 +254,7 @@ def test_the_tile_view_says_what_is_exact_and_what_is_blended(glass, monkeypatch
 def test_tiles_are_drawn_over_the_picture(glass, photo):
     given = givens.read(photo, glass.studio, 4)
     page = upscale_view.tiles_html(given, upscale_work.plans(glass, 20, 24, ask("x", tile="16")))
-    assert page.count("<rect") == 4 and 'viewBox="0 0 24 20"' in page and "<b>Exact.</b>" in page
+    assert page.count("<rect") == 2 * 4 and 'viewBox="0 0 24 20"' in page and "<b>Exact.</b>" in page
 
 
 def test_two_prompts_differ_and_the_same_two_are_refused(glass, photo):

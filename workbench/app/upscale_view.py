@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 _THUMB = 512  # of the longer side of a picture inside the page
-_TINTS = 2  # neighbouring tiles alternate
 
 
 def status_html(sentence: str) -> str:
@@ -136,18 +135,17 @@ def tiles_said(one: Any) -> str:
 
 def _pass(one: Any, number: int, of: int, picture: str) -> str:
     said, blended = html.escape(tiles_said(one)), one.cut.network is not None
-    across = len({left for left, *_ in one.boxes})
     rects = "".join(
-        f'<rect class="t{(k % across + k // across) % _TINTS}" x="{left}" y="{top}" width="{right - left}" '
-        f'height="{bottom - top}"/>'
-        for k, (left, top, right, bottom) in enumerate(one.boxes)
+        f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/>'
+        for left, top, right, bottom in one.boxes
     )
     title = f"Pass {number} of {of}: " if of > 1 else ""
     return (
         f'<figure class="wb-tiled {"blended" if blended else "exact"}">'
         f'<svg viewBox="0 0 {one.width} {one.height}" role="img" aria-label="{title}{said}">'
         f'<image href="{picture}" width="{one.width}" height="{one.height}" preserveAspectRatio="none"/>'
-        f"{rects}</svg><figcaption>{title}<b>{said.partition('.')[0]}.</b>{said.partition('.')[2]}</figcaption>"
+        f'<g class="wb-halo">{rects}</g><g>{rects}</g></svg>'
+        f"<figcaption>{title}<b>{said.partition('.')[0]}.</b>{said.partition('.')[2]}</figcaption>"
         "</figure>"
     )
 
