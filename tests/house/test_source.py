@@ -39,7 +39,10 @@ def test_a_module_fits_in_a_head(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
 def test_no_code_comes_in_with_data(path):
-    """No pickle by any name: weights are safetensors, facts are JSON."""
+    """No pickle by any name: weights are safetensors, facts are JSON.
+
+    torch.load is for weights that only others publish (LPIPS), by its restricted reader, which runs nothing.
+    """
     unsafe = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -48,6 +51,8 @@ def test_no_code_comes_in_with_data(path):
             assert (node.module or "").partition(".")[0] not in unsafe
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
+            if called == "torch.load" and "weights_only=True" in map(ast.unparse, node.keywords):
+                continue
             assert called not in ("torch.load", "torch.save", "eval", "exec", "np.load")
 
 

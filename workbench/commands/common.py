@@ -52,6 +52,13 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_table(table: object) -> None:
+    """A rich table, as wide as the terminal."""
+    from rich.console import Console
+
+    Console().print(table)
+
+
 def print_result(result: dict, as_json: bool) -> None:
     """A result as one JSON object, or as one name and value a line."""
     if as_json:

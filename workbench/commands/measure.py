@@ -15,6 +15,7 @@ from workbench.commands.common import (
     evaluate,
     find_model,
     print_result,
+    print_table,
     say_progress,
 )
 
@@ -122,14 +123,11 @@ def evaluate_upsampler(
         precision: Of the upsamplers; auto measures the machine for a second.
         as_json: Print one JSON object.
     """
-    from rich.console import Console
-
     from workbench import hardware
-    from workbench.evaluation import figures
     from workbench.evaluation.features import load_judge
     from workbench.evaluation.perceptual import perceptual_distance
     from workbench.evaluation.upsampling import evaluate_upsampling, from_upscaler, load_upscaler
-    from workbench.evaluation.upsampling_report import table, write_report
+    from workbench.evaluation.upsampling_report import record, table
     from workbench.images import check_place
 
     if out is not None:
@@ -145,15 +143,11 @@ def evaluate_upsampler(
     far = perceptual_distance(distance, clip=find_model(clip))
     result = evaluate_upsampling(methods, data, seen, far, **settings, fresh=fresh, progress=say_progress)
     if out is not None:
-        write_report(result, methods, data, out)
-    if out is not None and model is not None:
-        words = ["--model", model, *(["--baseline", baseline] if baseline else []), "--data", str(data)]
-        command = f"workbench evaluate upsampler {' '.join(words)} --n {n} --seed {seed} --fresh --json"
-        figures.record_model(result, command=command, path=out / figures.FIGURES.name)
+        record(result, methods, data, out, model=model, baseline=baseline)
     if as_json:
         print_result(result, as_json)
     else:
-        Console().print(table(result))
+        print_table(table(result))
 
 
 @evaluate.command(name="judge")

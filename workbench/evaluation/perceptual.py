@@ -8,7 +8,6 @@ quoted. Letters: N pictures, H x W pixels, F features, T tiles of a picture, S p
 from __future__ import annotations
 
 import inspect
-import pickle
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -173,7 +172,7 @@ def lpips_backbone(net: str) -> Path:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # torch's restricted reader raises kinds that it does not export
         raise WorkbenchError(
             f"{path} is not a file of weights ({type(error).__name__}): expected the one that torchvision "
             "publishes. Remove it and get it again, or ask for the distance 'clip'."

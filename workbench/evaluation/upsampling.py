@@ -308,13 +308,6 @@ def evaluate_upsampling(
         found = tallies(everyone, pictures, ruler, **settings)
     side, tile = pictures.side, ruler.tile
     result = scores(found, side=side, factor=factor)
-    ratios = {}
-    if methods:
-        own = result["methods"][methods[0].name]
-        for other in everyone:
-            for key in ("frechet", "distance"):
-                if other is not methods[0]:
-                    ratios[f"{key}_ratio_{other.name}"] = own[key] / result["methods"][other.name][key]
     return {
         "n": n,
         "n_close": min(n, close),
@@ -330,7 +323,17 @@ def evaluate_upsampling(
         "weights": {method.name: method.version for method in methods},
         "data": {"key": pictures.key, **pictures.recipe},
         "seed": seed,
-        **ratios,
+        **(_ratios(result["methods"], methods[0].name) if methods else {}),
         **result,
         "seconds": time.perf_counter() - start,
+    }
+
+
+def _ratios(found: Mapping[str, Mapping[str, float]], first: str) -> dict[str, float]:
+    """The first method's distances over those of each other method."""
+    others = [name for name in found if name not in (first, TRUTH)]
+    return {
+        f"{key}_ratio_{other}": found[first][key] / found[other][key]
+        for other in others
+        for key in ("frechet", "distance")
     }

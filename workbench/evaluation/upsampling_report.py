@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from workbench.datasets.world import Factors, head_place
-from workbench.evaluation.figures import provenance
+from workbench.evaluation.figures import FIGURES, provenance, record_model
 from workbench.evaluation.interpolation import box_mean
 from workbench.evaluation.true_pictures import TruePictures
 from workbench.evaluation.upsampling import TRUTH, Method, classical, enlarged
@@ -246,6 +246,25 @@ def write_report(result: dict, methods: Sequence[Method], data: str | Path, out:
     ):
         write_whole(out / name, lambda handle, content=content: handle.write(content))
     return full
+
+
+def record(
+    result: dict,
+    methods: Sequence[Method],
+    data: str | Path,
+    out: str | Path,
+    *,
+    model: str | None,
+    baseline: str | None,
+) -> None:
+    """The report, and the figures of a measured model in `out`/figures.json."""
+    write_report(result, methods, data, out)
+    if model is None:
+        return
+    words = ["--model", model, *(["--baseline", baseline] if baseline else []), "--data", str(data)]
+    settings = f"--n {result['n']} --seed {result['seed']}"
+    command = f"workbench evaluate upsampler {' '.join(words)} {settings} --fresh --json"
+    record_model(result, command=command, path=Path(out) / FIGURES.name)
 
 
 def _short(value):

@@ -326,7 +326,7 @@ def shepherd_up(factor: int) -> Preset:
         vision_aided=None,
         train={
             **_UPSAMPLING,
-            "images": 20_000,  # after benchmarks/upsampler_by_pixels.json, whose weights it starts from
+            "images": 10_000,  # after benchmarks/upsampler_by_pixels.json, whose weights it starts from
             "batch_size": 8,
             "lr_G": 3e-3,
             "lr_D": 5e-3,
