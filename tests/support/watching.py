@@ -26,8 +26,12 @@ class Watched:
         self.errors: list[str] = []
         self.outside: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        self.page.on("console", self._complaint)
         self.page.on("request", self._note)
+
+    def _complaint(self, message) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _note(self, request) -> None:
         url = urlparse(request.url)

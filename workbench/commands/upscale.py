@@ -53,7 +53,7 @@ def upscale(
         factor: What each side is multiplied by: the model's own factor, or that taken several times.
         model: Upscaler folder or Hugging Face name, or aura-sr.
         seed: Another seed draws other detail.
-        noise: Noise put on the input, 0 to 0.4: the more, the more is drawn anew.
+        noise: Noise put on the input: the more, the more is drawn anew.
         tile: Side in pixels of the input that is drawn at once; smaller takes less memory.
         overwrite: Replace files that are there.
         source: Instead of files: what draws the prompt, a GAN folder or Hub name, or diffusers:FOLDER.
