@@ -113,6 +113,7 @@ Fréchet and the perceptual distance, higher for PSNR, SSIM and the factors; pow
 - **Power kept**: share of the true renders' power at frequencies above those that the input can carry
   ({0.5 / factor:g} cycles a pixel). It says how much detail there is, not whether it is the right one.
 - **All four factors**: pictures for which the judge still names coat, pose, scene and light right.
+- Time of a megapixel and peak memory of each factor: `benchmarks/results/upscale-cpu.json`.
 """
     if ratios:
         notes += f"- **Ours over others**, Fréchet on tiles: {', '.join(ratios)}.\n"

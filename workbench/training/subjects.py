@@ -15,6 +15,7 @@ from torch import Tensor
 
 from workbench.datasets.loading import pictures_of
 from workbench.datasets.table import PictureTable
+from workbench.evaluation import interpolation
 from workbench.evaluation.faithfulness import evaluate
 from workbench.evaluation.features import Judge
 from workbench.evaluation.perceptual import DetailDistance, perceptual_distance
@@ -105,12 +106,14 @@ class Enlarging:
             torch.stack(
                 [
                     F.interpolate(low, scale_factor=U.config.factor, mode="nearest")[0],
-                    bicubic(low, U.config.factor)[0],
+                    _bicubic(low, U.config.factor)[0],
                     large,
                     real,
                 ]
             )
-            for low, large, real in zip(lows(true, U.config.factor).split(1), made, true, strict=True)
+            for low, large, real in zip(
+                interpolation.box_mean(true, U.config.factor).split(1), made, true, strict=True
+            )
         ]
         return torch.cat(rows)
 
@@ -122,10 +125,11 @@ class Enlarging:
         n = min(_MEASURED, self.config.eval_n, len(self.asked))
         true = pictures_of(self.asked, torch.arange(n), None)
         made = self._enlarged(U, true, self.asked.texts[:n], list(range(n)))
-        plain = bicubic(lows(true, U.config.factor), U.config.factor)
+        plain = _bicubic(interpolation.box_mean(true, U.config.factor), U.config.factor)
         numbers = {
             "n": n,
-            "psnr": psnr(made, true), "psnr_bicubic": psnr(plain, true),
+            "psnr": interpolation.psnr(made, true).mean().item(),
+            "psnr_bicubic": interpolation.psnr(plain, true).mean().item(),
             "distance": self._far(made, true), "distance_bicubic": self._far(plain, true),
             "distance_name": self._distance.name,
             "seconds": time.perf_counter() - started,
@@ -152,7 +156,7 @@ class Enlarging:
             part = slice(at, at + _AT_ONCE)
             text = None if self.encoder is None else self.encoder(prompts[part]).to(device)
             z = draw_z(seeds[part], U.config.z_dim).to(device)
-            low = lows(true[part], U.config.factor).to(device)
+            low = interpolation.box_mean(true[part], U.config.factor).to(device)
             parts.append(U(low, z, text)[0].float().clamp(-1, 1).cpu())
         return _finite(torch.cat(parts)).clone()
 
@@ -169,20 +173,9 @@ def enlarging_plan(table: PictureTable, config: TrainConfig, *, text: bool) -> d
     return {"prompts": [table.texts[row] for row in rows], "seeds": seeds, "rows": rows}
 
 
-def lows(true: Tensor, factor: int) -> Tensor:
-    """The small pictures of large ones, exact means: [N, 3, H, W] -> [N, 3, H/f, W/f]."""
-    return F.avg_pool2d(true, factor)
-
-
-def bicubic(low: Tensor, factor: int) -> Tensor:
+def _bicubic(low: Tensor, factor: int) -> Tensor:
     """Enlarged as any viewer does, clamped to [-1, 1]."""
-    return F.interpolate(low, scale_factor=factor, mode="bicubic", align_corners=False).clamp(-1, 1)
-
-
-def psnr(made: Tensor, true: Tensor) -> float:
-    """Mean over pictures of 10 log10(4 / mean squared error), in dB; the range of a picture is 2."""
-    error = (made - true).square().flatten(1).mean(1).clamp_min(1e-12)
-    return (10 * torch.log10(4 / error)).mean().item()
+    return interpolation.bicubic(low, factor).clamp(-1, 1)
 
 
 def _finite(pictures: Tensor) -> Tensor:
