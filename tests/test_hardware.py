@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import subprocess
 import sys
 
 import psutil
@@ -143,3 +144,16 @@ def test_kept_memory_takes_no_fresh_pages_and_gives_them_back():
     assert inside < 0.1 * before, (before, inside)
     assert given_back > 30 * 2**20
     assert after > 0.5 * before, (before, after)
+
+
+def test_peak_memory_is_this_process_own():
+    """A child counts its own memory, not that of a large parent; what it takes and gives back counts."""
+    ballast = torch.zeros(100 << 20, dtype=torch.float32)  # 400 MiB in the parent
+    code = (
+        "from workbench import hardware; before = hardware.peak_mib();"
+        "block = b'x' * (100 << 20); del block; print(before, hardware.peak_mib())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(float, done.stdout.split())
+    assert 80 < after - before < 140
+    assert hardware.peak_mib() > ballast.numel() * 4 / 2**20

@@ -269,3 +269,17 @@ def kept_memory() -> Iterator[None]:
         libc.mallopt(M_MMAP_MAX, MMAP_MAX)
         libc.mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
         libc.malloc_trim(0)
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held, in MiB.
+
+    By Linux's own count of this program, where there is one: getrusage counts what the process that started
+    it held, too.
+    """
+    for line in _read(Path("/proc/self/status")).splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

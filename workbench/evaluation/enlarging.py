@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from workbench import hardware
 from workbench.datasets import world
 from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
@@ -114,7 +114,7 @@ def one_factor(factor: int, side: int, device: str | None) -> None:
         json.dumps(
             {
                 "s_per_megapixel": seconds * MEGAPIXEL / (size[0] * size[1]),
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "peak_mib": hardware.peak_mib(),
                 "size": size,
             }
         )
