@@ -13,6 +13,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+LEFT = "BodyStreamBuffer was aborted"  # gradio's client says so when a page is left while it listens
 PATIENCE_MS = 180_000  # a machine that trains at the same time is slow
 
 
@@ -25,12 +26,16 @@ class Watched:
         self.page.set_default_timeout(PATIENCE_MS)
         self.errors: list[str] = []
         self.outside: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", self._thrown)
         self.page.on("console", self._complaint)
         self.page.on("request", self._note)
 
+    def _thrown(self, error) -> None:
+        if LEFT not in str(error):
+            self.errors.append(str(error))
+
     def _complaint(self, message) -> None:
-        if message.type == "error":
+        if message.type == "error" and LEFT not in message.text:
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _note(self, request) -> None:
