@@ -140,7 +140,7 @@ def watched(browser: Any) -> Iterator[Any]:
 
     seen = Watched(browser)
     yield seen
-    errors = list(seen.errors)  # closing breaks off what the page still reads, which it may complain about
+    seen.leave()  # closing breaks off what the page still reads, which it may complain about
     seen.context.close()
     assert seen.outside == []
-    assert errors == []
+    assert seen.errors == []

@@ -27,7 +27,7 @@ def page(watched, model_folder, run_folder, a_port, tmp_path, monkeypatch):
     watched.page.goto(app.local_url)
     watched.page.get_by_role("tab", name="Dataset").click()
     yield watched.page
-    watched.page.goto("about:blank")  # or it would complain that the app is gone
+    watched.leave()  # or it would complain that the app is gone
     app.close()
 
 

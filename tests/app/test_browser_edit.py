@@ -69,7 +69,7 @@ def page(watched, folder, a_port):
     watched.page.get_by_role("tab", name="Edit").click()
     expect(watched.page.locator("#edit-stage .wb-after img")).to_be_visible()
     yield watched.page
-    watched.page.goto("about:blank")  # or it would complain that the app is gone
+    watched.leave()  # or it would complain that the app is gone
     app.close()
 
 

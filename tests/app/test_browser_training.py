@@ -29,7 +29,7 @@ def page(watched, model_folder, run_folder, a_port, tmp_path, monkeypatch):
     watched.page.goto(app.local_url)
     watched.page.get_by_role("tab", name="Training").click()
     yield watched.page
-    watched.page.goto("about:blank")  # or it would complain that the app is gone
+    watched.leave()  # or it would complain that the app is gone
     app.close()
     for run in (tmp_path / "runs").iterdir():  # a test that failed leaves no process behind
         if background.look(run).kind == "ours":

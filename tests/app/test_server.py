@@ -126,6 +126,18 @@ def test_a_foreign_host_is_refused():
         server.check_port("203.0.113.7", 7860)
 
 
+def test_each_process_has_a_folder_of_pictures_of_its_own():
+    told = "import os; from workbench.app.server import build; build(); print(os.environ['GRADIO_TEMP_DIR'])"
+    folders = [
+        subprocess.run(
+            [sys.executable, "-c", told], capture_output=True, text=True, check=True
+        ).stdout.splitlines()[-1]
+        for _ in range(2)
+    ]
+    assert folders[0] != folders[1]
+    assert not any(Path(folder).exists() for folder in folders)
+
+
 def test_the_page_is_built_without_torch_and_without_a_model():
     """What makes the page quick to answer: torch and matplotlib come after it."""
     code = (

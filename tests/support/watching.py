@@ -26,16 +26,22 @@ class Watched:
         self.page.set_default_timeout(PATIENCE_MS)
         self.errors: list[str] = []
         self.outside: list[str] = []
+        self.left = False
         self.page.on("pageerror", self._thrown)
         self.page.on("console", self._complaint)
         self.page.on("request", self._note)
 
+    def leave(self) -> None:
+        """Go away from the page; what breaks off by that, and what it says of it, is no complaint."""
+        self.left = True
+        self.page.goto("about:blank")
+
     def _thrown(self, error) -> None:
-        if LEFT not in str(error):
+        if LEFT not in str(error) and not self.left:
             self.errors.append(str(error))
 
     def _complaint(self, message) -> None:
-        if message.type == "error" and LEFT not in message.text:
+        if message.type == "error" and LEFT not in message.text and not self.left:
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _note(self, request) -> None:

@@ -3,6 +3,7 @@
 Nothing is sent anywhere: no analytics, no share link, no font or script from outside.
 """
 
+import functools
 import html
 import os
 import socket
@@ -46,6 +47,7 @@ def build(
         run_folder: a run, or a folder of runs, to show first beside the shipped one and those under runs/.
         upscaler_folder: the same of an upscaler; missing, the Upscale tab says so.
     """
+    own_cache()
     pictures = tempfile.TemporaryDirectory(prefix="workbench-app-")  # gone when the page is
     studio = Studio(_model(model_folder, MODEL), Path(pictures.name))
     glass = Magnifier(_model(upscaler_folder, UPSCALER), studio)
@@ -81,6 +83,18 @@ def build(
     page.queue(max_size=_MAX_WAITING)
     page.studio, page.shelf, page.pictures = studio, shelf, pictures
     return page
+
+
+@functools.cache
+def own_cache() -> tempfile.TemporaryDirectory:
+    """Gradio's folder of pictures, this process's own and gone with it.
+
+    Gradio names a picture by its content in one folder of the whole computer, and a page that ends deletes
+    what it made: two pages that drew the same picture would take it from each other.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="workbench-gradio-", dir=os.environ.get("GRADIO_TEMP_DIR"))
+    os.environ["GRADIO_TEMP_DIR"] = folder.name
+    return folder
 
 
 def launch(
