@@ -22,8 +22,9 @@ def test_shares_are_on_the_circle_and_end_without_signal():
     alpha, sigma = schedule.alphas_sigmas()
     assert alpha.dtype == torch.float64
     assert (alpha.square() + sigma.square() - 1).abs().max() < 1e-15
-    assert alpha[-1] == 0 and sigma[-1] == 1
-    assert (alpha.diff() < 0).all()
+    assert alpha[schedule.T - 1] == 0 and sigma[schedule.T - 1] == 1
+    assert alpha[-1] == 1 and sigma[-1] == 0  # t = -1
+    assert (alpha[:-1].diff() < 0).all()
 
 
 def test_it_is_the_cosine_schedule_rescaled_to_its_end():
@@ -38,7 +39,7 @@ def test_it_is_the_cosine_schedule_rescaled_to_its_end():
         roots.append(math.sqrt(total))
     roots = torch.tensor(roots, dtype=torch.float64)
     wanted = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
-    assert (schedule.alphas_sigmas()[0] - wanted).abs().max() < 2e-6  # diffusers computes in float32
+    assert (schedule.alphas_sigmas()[0][:-1] - wanted).abs().max() < 2e-6  # diffusers computes in float32
 
 
 def test_picture_and_noise_come_back_from_v_at_every_step():
@@ -60,7 +61,7 @@ def test_ddim_step_is_that_of_diffusers(steps):
     scheduler = DDIMScheduler(**schedule.SETTINGS, clip_sample=True)
     scheduler.set_timesteps(steps)
     times = scheduler.timesteps
-    assert times[0] == schedule.T - 1
+    assert [*times.tolist(), -1] == schedule.ladder(steps)
     x0, eps = pictures(1)
     for k, t in enumerate(times):
         to = times[k + 1 : k + 2] if k + 1 < steps else torch.tensor([-1])
@@ -84,7 +85,7 @@ def test_loss_weight_is_min_snr_but_for_pure_noise():
     for t in (0, 1, 250, 500, 998):
         snr = float(alpha[t] / sigma[t]) ** 2
         assert weight[t] == pytest.approx(min(snr + 1, 5.0) / (snr + 1), rel=1e-12)
-    assert weight[-1] == 1.0
+    assert weight[-1] == 1.0  # pure noise
     little_noise = schedule.snr(EVERY) > 100
     theirs = 5.0 / (schedule.snr(EVERY) + 1)  # Hang et al.: min(SNR, 5) / (SNR + 1)
     assert torch.allclose(weight[little_noise], theirs[little_noise])
@@ -122,3 +123,15 @@ def test_the_strip_goes_from_the_picture_to_its_noise():
     assert torch.equal(strip[-1], schedule.start_noise([4, 9], 8))
     with pytest.raises(WorkbenchError, match="expected 2 or more"):
         schedule.noising(images, count=1)
+
+
+@pytest.mark.parametrize("steps", [0, 1001, 2.5, True])
+def test_a_ladder_without_rungs_is_refused(steps):
+    with pytest.raises(WorkbenchError, match="expected a whole number from 1 to 1000"):
+        schedule.ladder(steps)
+
+
+def test_the_picture_itself_is_its_own_estimate():
+    """The boundary of a consistency model: f(x, t_min) = x, whatever the network says."""
+    x, v = pictures(2)
+    assert torch.equal(schedule.x0_of(x, v, torch.tensor([-1, -1])), x)

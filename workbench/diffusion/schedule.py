@@ -1,7 +1,8 @@
 """The noise of the diffusion baseline in closed form: how much at each step, what the network says of it.
 
-Letters: N pictures [N, 3, S, S] in [-1, 1]; t in 0 … T - 1 the step, T - 1 pure noise; alpha, sigma the
-shares of picture and noise, alpha² + sigma² = 1; x_t = alpha x_0 + sigma eps; v = alpha eps - sigma x_0.
+Letters: N pictures [N, 3, S, S] in [-1, 1]; t in 0 … T - 1 the step, T - 1 pure noise, -1 no noise at all;
+alpha, sigma the shares of picture and noise, alpha² + sigma² = 1; x_t = alpha x_0 + sigma eps;
+v = alpha eps - sigma x_0.
 
 Why these settings at 64 px: the cosine schedule (Nichol and Dhariwal 2021, Sec. 3.2) is the reference at this
 size, where no shift is called for (Hoogeboom et al. 2023, Sec. 3.1). Its end is rescaled to exactly no signal
@@ -34,10 +35,10 @@ _TIMES = 21 << 40  # stream of a run's seed
 
 @functools.cache
 def alphas_sigmas() -> tuple[Tensor, Tensor]:
-    """alpha [T] and sigma [T] in float64, as the schedulers of diffusers have them."""
+    """alpha and sigma in float64 as the schedulers of diffusers have them, [T + 1]: the last is t = -1."""
     from diffusers import DDIMScheduler
 
-    kept = DDIMScheduler(**SETTINGS).alphas_cumprod.double()
+    kept = torch.cat([DDIMScheduler(**SETTINGS).alphas_cumprod.double(), torch.ones(1, dtype=torch.float64)])
     return kept.sqrt(), (1 - kept).sqrt()
 
 
@@ -73,12 +74,23 @@ def eps_of(x: Tensor, v: Tensor, t: Tensor) -> Tensor:
 
 
 def ddim_step(x: Tensor, v: Tensor, t: Tensor, to: Tensor) -> Tensor:
-    """From x_t to x_to without fresh noise (Song et al. 2021, Eq. 12 with sigma = 0); to = -1: x_0."""
-    x0 = x0_of(x, v, t).clamp(-1, 1)
+    """From x_t to x_to without fresh noise (Song et al. 2021, Eq. 12 with sigma = 0).
+
+    The picture is cut to [-1, 1], and the noise is what then is left of x_t.
+    """
     alpha, sigma = shares(t, x)
-    eps = (x - alpha * x0) / sigma.clamp_min(1e-6)  # of the picture that was cut to its range
-    there = noised(x0, eps, to.clamp_min(0))
-    return torch.where((to < 0).to(x.device).view(-1, 1, 1, 1), x0, there)
+    x0 = x0_of(x, v, t).clamp(-1, 1)
+    return noised(x0, (x - alpha * x0) / sigma, to)
+
+
+def ladder(steps: int) -> list[int]:
+    """The t of a sampler of so many steps, from pure noise down, then -1: "trailing" in diffusers.
+
+    Raises WorkbenchError unless steps is 1 to T.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= T:
+        raise WorkbenchError(f"steps is {steps!r}: expected a whole number from 1 to {T}.")
+    return [round(T - k * T / steps) - 1 for k in range(steps)] + [-1]
 
 
 def snr(t: Tensor) -> Tensor:

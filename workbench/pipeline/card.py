@@ -30,7 +30,7 @@ def card_text(card: Mapping[str, Any], *, parameters: int, resolution: int, text
         f"pipe({call}seed=1, truncation=0.8).images",
         "```",
     ]
-    return _page(card, task, lines)
+    return page(card, task, lines)
 
 
 def upscaler_card_text(card: Mapping[str, Any], *, parameters: int, factor: int, text: bool = True) -> str:
@@ -49,12 +49,14 @@ def upscaler_card_text(card: Mapping[str, Any], *, parameters: int, factor: int,
         "",
         "Or from the command line: `workbench upscale IN --out OUT --model PATH_OR_HUB_NAME`.",
     ]
-    return _page(card, "image-to-image", lines)
+    return page(card, "image-to-image", lines)
 
 
-def _page(card: Mapping[str, Any], task: str, lines: list[str]) -> str:
-    """Front matter, title, `lines`, then the facts of the card."""
-    tags = json.dumps(["gigagan", "gan", task])
+def page(
+    card: Mapping[str, Any], task: str, lines: list[str], kinds: Sequence[str] = ("gigagan", "gan")
+) -> str:
+    """Front matter with the tags `kinds` and the task, title, `lines`, then the facts of the card."""
+    tags = json.dumps([*kinds, task])
     license_name = json.dumps(card.get("license", "mit"))
     front = f"---\nlicense: {license_name}\npipeline_tag: {task}\ntags: {tags}\n---\n"
     lines = [f"# {card.get('name', 'model')}", "", *lines]

@@ -165,7 +165,7 @@ class Pipeline:
 
         Mistakes (empty prompt, seed, count or truncation out of range) raise WorkbenchError before any work.
         """
-        texts, seeds, warnings = self._plan(prompts, seed, count)
+        texts, seeds, warnings = plan_pictures(prompts, seed, count, self.text_encoder)
         truncation = check_truncation(truncation)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise WorkbenchError(f"batch_size is {batch_size!r}: expected a whole number of at least 1.")
@@ -237,35 +237,6 @@ class Pipeline:
                 self._cache.popitem(last=False)
         return entry
 
-    def _plan(
-        self, prompts: str | Sequence[str], seed: int | Sequence[int], count: int
-    ) -> tuple[list[str], list[int], list[str]]:
-        """Prompt and seed of each picture, and warnings; every mistake is refused here, before any work."""
-        count = check_count(count)
-        listed = [prompts] if isinstance(prompts, str) or not isinstance(prompts, Sequence) else list(prompts)
-        if not listed:
-            raise WorkbenchError("The list of prompts is empty: give at least one prompt.")
-        for prompt in listed:
-            if not isinstance(prompt, str):  # before they become keys, which a list could not
-                clean_prompt(prompt, self.text_encoder)
-        cleaned = {prompt: clean_prompt(prompt, self.text_encoder) for prompt in dict.fromkeys(listed)}
-        warnings = list(dict.fromkeys(w for clean in cleaned.values() for w in clean.warnings))
-        texts = [cleaned[prompt].text for prompt in listed for _ in range(count)]
-        if isinstance(seed, Sequence) and not isinstance(seed, str):
-            seeds = [check_seed(value) for value in seed]
-            if count != 1 or len(texts) not in (1, len(seeds)) or not seeds:
-                raise WorkbenchError(
-                    f"There are {len(seeds)} seeds for {len(listed)} prompts with count {count}: give one "
-                    "seed for each picture and leave count at 1, or give one number as the seed."
-                )
-            return texts * (len(seeds) if len(texts) == 1 else 1), seeds, warnings
-        first = check_seed(seed)
-        if first + len(texts) - 1 > MAX_SEED:
-            raise WorkbenchError(
-                f"Seed {first} and {len(texts)} pictures go beyond the largest seed {MAX_SEED}: start lower."
-            )
-        return texts, list(range(first, first + len(texts))), warnings
-
     # --- recipes ---
 
     @property
@@ -307,6 +278,39 @@ class Pipeline:
 
 
 # --- checks of what a person typed ---
+
+
+def plan_pictures(
+    prompts: str | Sequence[str],
+    seed: int | Sequence[int],
+    count: int,
+    text_encoder: TextEncoder | None,
+) -> tuple[list[str], list[int], list[str]]:
+    """Prompt and seed of each picture, and warnings; every mistake is refused here, before any work."""
+    count = check_count(count)
+    listed = [prompts] if isinstance(prompts, str) or not isinstance(prompts, Sequence) else list(prompts)
+    if not listed:
+        raise WorkbenchError("The list of prompts is empty: give at least one prompt.")
+    for prompt in listed:
+        if not isinstance(prompt, str):  # before they become keys, which a list could not
+            clean_prompt(prompt, text_encoder)
+    cleaned = {prompt: clean_prompt(prompt, text_encoder) for prompt in dict.fromkeys(listed)}
+    warnings = list(dict.fromkeys(w for clean in cleaned.values() for w in clean.warnings))
+    texts = [cleaned[prompt].text for prompt in listed for _ in range(count)]
+    if isinstance(seed, Sequence) and not isinstance(seed, str):
+        seeds = [check_seed(value) for value in seed]
+        if count != 1 or len(texts) not in (1, len(seeds)) or not seeds:
+            raise WorkbenchError(
+                f"There are {len(seeds)} seeds for {len(listed)} prompts with count {count}: give one "
+                "seed for each picture and leave count at 1, or give one number as the seed."
+            )
+        return texts * (len(seeds) if len(texts) == 1 else 1), seeds, warnings
+    first = check_seed(seed)
+    if first + len(texts) - 1 > MAX_SEED:
+        raise WorkbenchError(
+            f"Seed {first} and {len(texts)} pictures go beyond the largest seed {MAX_SEED}: start lower."
+        )
+    return texts, list(range(first, first + len(texts))), warnings
 
 
 def check_count(count: object, limit: int = MAX_COUNT) -> int:

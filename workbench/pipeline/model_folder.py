@@ -286,7 +286,7 @@ def write_folder(
             os.replace(folder, old)
         os.replace(beside, folder)
         if old.is_dir():
-            for entry in [entry for entry in old.iterdir() if entry.name not in OWN_ENTRIES]:
+            for entry in [e for e in old.iterdir() if e.name not in (*OWN_ENTRIES, kind.weights)]:
                 os.replace(entry, folder / entry.name)
     except (OSError, SafetensorError) as error:
         if old.is_dir() and not folder.exists():
