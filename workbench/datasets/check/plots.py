@@ -43,7 +43,7 @@ def histogram(values: Sequence[float], *, words: str, log: bool = False, whole: 
         axes.set_xlabel(words)
         axes.set_ylabel("pictures")
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def _edges(x: np.ndarray, log: bool) -> np.ndarray:
@@ -79,7 +79,7 @@ def bars(counts: dict[str, int], *, words: str) -> str:
         axes.axvline(sum(values) / len(values), color=COLOURS["gan"], linewidth=2, linestyle="--")
         axes.set_xlabel(words)
 
-    return _svg(draw, height=1.1 + 0.3 * len(names))
+    return svg(draw, height=1.1 + 0.3 * len(names))
 
 
 def contact_sheet(pictures: Sequence[Image.Image], *, side: int = 96, columns: int = 10) -> Image.Image:
@@ -125,7 +125,7 @@ def _plain_log_ticks(axes, low: float, high: float) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _svg(draw, *, height: float = 2.7) -> str:
+def svg(draw, *, height: float = 2.7) -> str:
     """An svg element in the page's text colour, drawn by `draw(axes)` in the project's style."""
     import matplotlib as mpl
     from matplotlib.figure import Figure

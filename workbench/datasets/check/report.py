@@ -44,7 +44,6 @@ def write_report(report: Report, folder: str | Path) -> Path:
 
 def _page(report: Report, pictures: dict[str, Image.Image]) -> str:
     title = f"Data set check: {_text(report.path.resolve().name)}"
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     level = next((level for level in LEVELS if report.of_level(level)), "note")
     body = [
         f"<header><h1>{title}</h1><p class='dim'><code>{_text(str(report.path))}</code></p></header>",
@@ -57,10 +56,16 @@ def _page(report: Report, pictures: dict[str, Image.Image]) -> str:
         "<footer><p><code>findings.json</code> beside this page holds every name; "
         "<code>contact-sheet.png</code> the sheet as one picture.</p></footer>",
     ]
+    return page(title, body)
+
+
+def page(title: str, body: Sequence[str], *, style: str = "") -> str:
+    """A whole page in this project's look that needs nothing else. title and body: HTML; style: more CSS."""
+    look = Path(__file__).with_name("report.css").read_text(encoding="utf-8") + style
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{style}</style></head><body><main>\n"
+        f"<title>{title}</title><style>{look}</style></head><body><main>\n"
         + "\n".join(body)
         + "\n</main></body></html>\n"
     )
