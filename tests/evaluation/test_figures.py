@@ -151,53 +151,6 @@ def test_the_shipped_file_is_in_the_schema():
             assert (entry["goal"], entry["unit"]) == (figures.GOALS[id].goal, figures.GOALS[id].unit), id
 
 
-def test_rerun_shows_old_and_new(tmp_path):
-    path = tmp_path / "figures.json"
-    # Semicolons and $ reach the program as they are: no shell takes part.
-    program = (
-        "import json; print('warming up'); print(json.dumps({'coat': 0.995, 'note': '$HOME; x'}, indent=1))"
-    )
-    command = f'python -c "{program}"'
-    figures.record("faithfulness.coat", 0.5, command=command, path=path)
-    again = figures.rerun("faithfulness.coat", path=path)
-    assert (again.old, again.new, again.met) == (0.5, 0.995, True)
-    line = next(row for row in printed(again).splitlines() if "faithfulness.coat" in row)
-    assert "0.5 " in line and "0.995" in line and "yes" in line
-    assert figures.read(path)["faithfulness.coat"]["value"] == 0.5
-
-
-def test_a_nested_value_is_found_by_its_path(tmp_path):
-    path = tmp_path / "figures.json"
-    command = 'python -c "print(\'{\\"G\\": {\\"total_M\\": 650.5}}\')"'
-    figures.record("params.gigagan64.G", 653.6, command=command, path=path)
-    again = figures.rerun("params.gigagan64.G", path=path)
-    assert (again.new, again.met) == (650.5, True)
-
-
-def test_rerun_times_the_figures_that_are_times(tmp_path):
-    path = tmp_path / "figures.json"
-    figures.record("tests.s", 500, command='python -c "import time; time.sleep(0.2)"', path=path)
-    assert 0.2 <= figures.rerun("tests.s", path=path).new < 20
-
-
-def test_rerun_says_what_went_wrong(tmp_path):
-    path = tmp_path / "figures.json"
-    with pytest.raises(WorkbenchError, match=r"No figure 'tests.s' is recorded"):
-        figures.rerun("tests.s", path=path)
-    for command, message in (
-        ('python -c "raise SystemExit(3)"', "ended with status 3"),
-        ("no-such-program --json", "no-such-program is not found"),
-        ("python -c \"print({'a'})\"", "no JSON object with a number under 'coat'"),
-        ("", "names no command"),
-    ):
-        figures.record("clip.coat", 0.9, command=command, path=path)
-        with pytest.raises(WorkbenchError, match=message):
-            figures.rerun("clip.coat", path=path)
-    figures.record("clip.coat", 0.9, command='python -c "import time; time.sleep(9)"', path=path)
-    with pytest.raises(WorkbenchError, match=r"ran past 0.3 s"):
-        figures.rerun("clip.coat", path=path, timeout_s=0.3)
-
-
 def test_an_evaluation_becomes_its_figures(tmp_path):
     path = tmp_path / "figures.json"
     result = {

@@ -18,6 +18,7 @@ from workbench.commands.common import (
     print_table,
     say_progress,
 )
+from workbench.errors import WorkbenchError
 
 
 @evaluate.command(name="faithfulness")
@@ -190,17 +191,28 @@ def evaluate_clip(
 
 
 @app.command(name="figures")
-def figures(*, run: Text = None) -> None:
-    """Print the table of figures, or measure one again and show old and new.
+def figures(*, run: Text = None, record: bool = False) -> None:
+    """Print the table of figures, or measure some again and show old and new.
 
     Args:
-        run: Id of a figure to measure again, e.g. faithfulness.coat.
+        run: Id of a figure to measure again, e.g. faithfulness.coat; all for every one that this machine can.
+        record: Write what was measured into assets/reports/figures.json.
     """
     from rich.console import Console
 
-    from workbench.evaluation.figures import rerun, table
+    from workbench.evaluation import figures, remaking
 
-    Console().print(table() if run is None else rerun(run))
+    if run is None and record:
+        raise WorkbenchError("There is nothing to record: name a figure by --run, or give --run all.")
+    if run is None:
+        Console().print(figures.table())
+    elif run != "all":
+        Console().print(remaking.rerun(run, record=record))
+    else:
+        for one in remaking.remake(record=record):
+            Console().print(f"{one.command}: {one.skipped or f'{one.seconds:.0f} s'}", highlight=False)
+            if one.figures:
+                Console().print(remaking.table(list(one.figures)))
 
 
 @bench.command(name="sample")

@@ -9,12 +9,7 @@ import datetime
 import json
 import os
 import platform
-import re
-import shlex
 import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -23,31 +18,13 @@ from rich.table import Table
 
 from workbench import hardware
 from workbench.errors import WorkbenchError
-from workbench.evaluation.goals import GOALS, MODEL, UPSAMPLING, WALL, met, parse_goal
+from workbench.evaluation.goals import GOALS, MODEL, UPSAMPLING, met, parse_goal
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "assets" / "reports" / "figures.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rerun:
-    """A figure measured again: old is the recorded value, new what the command gave just now."""
-
-    id: str
-    old: float
-    new: float
-    unit: str
-    goal: str
-    met: bool | None
-
-    def __rich__(self) -> Table:
-        """Old and new side by side, for a terminal."""
-        out = Table("figure", "goal", "old", "new", "unit", "met")
-        out.add_row(self.id, self.goal, f"{self.old:.4g}", f"{self.new:.4g}", self.unit, _MET[self.met])
-        return out
-
-
-_MET = {True: "yes", False: "[bold]no[/bold]", None: "-"}
+MET = {True: "yes", False: "[bold]no[/bold]", None: "-"}
 
 
 def machine_name() -> str:
@@ -186,7 +163,7 @@ def table(path: Path | None = None) -> Table:
         if entry is None:
             out.add_row(id, GOALS[id].goal, "not measured", GOALS[id].unit, "-", "", "")
             continue
-        answer = _MET[met(entry["value"], entry["goal"])]
+        answer = MET[met(entry["value"], entry["goal"])]
         n = "" if entry.get("n") is None else str(entry["n"])
         out.add_row(
             id, entry["goal"], f"{entry['value']:.4g}", entry["unit"], answer, n, entry.get("date", "")
@@ -219,85 +196,3 @@ def update_text(text_path: Path, *, path: Path | None = None) -> None:
         )
     head, rest = text.split(begin, 1)
     text_path.write_text(head + begin + markdown(path) + "\n" + end + rest.split(end, 1)[1])
-
-
-def _last_json(text: str) -> dict | None:
-    """The last JSON object in a command's output that starts at the beginning of a line, else None."""
-    decoder = json.JSONDecoder()
-    for start in reversed([m.start() for m in re.finditer(r"^\{", text, re.MULTILINE)]):
-        try:
-            found, _ = decoder.raw_decode(text[start:])
-        except ValueError:
-            continue  # an earlier line may still start a whole object
-        return found
-    return None
-
-
-def _arguments(command: str) -> list[str]:
-    """The command's words; `workbench` and `python` are those of the running environment, on PATH or not."""
-    words = shlex.split(command)
-    if not words:
-        raise WorkbenchError(
-            "The figure names no command: expected the line that remakes it. Record it again with one."
-        )
-    if words[0] == "python":
-        return [sys.executable, *words[1:]]
-    beside = Path(sys.executable).with_name(words[0])
-    return [str(beside), *words[1:]] if beside.exists() else words
-
-
-def rerun(id: str, *, path: Path | None = None, timeout_s: float | None = None) -> Rerun:
-    """Run the command of a recorded figure (without a shell, from the repository root) and return old and new
-    value.
-
-    The new value is what the command's last JSON object holds under the figure's key (GOALS; the id's last
-    part for others), or the command's wall time. The file stays as it is. Raises WorkbenchError when there is
-    no such figure, the command fails, or its output lacks the value.
-    """
-    entries = read(path)
-    if id not in entries:
-        raise WorkbenchError(
-            f"No figure {id!r} is recorded: expected one of {', '.join(sorted(entries)) or '(none yet)'}. "
-            "`workbench figures` lists them."
-        )
-    entry = entries[id]
-    key = GOALS[id].key if id in GOALS else id.rsplit(".", 1)[-1]
-    words = _arguments(entry["command"])
-    start = time.perf_counter()
-    try:
-        done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=timeout_s)
-    except FileNotFoundError as error:
-        raise WorkbenchError(
-            f"The command of {id!r} cannot start: {words[0]} is not found. Install it or run it from the "
-            "project's environment."
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise WorkbenchError(
-            f"The command of {id!r} ran past {timeout_s:g} s: {entry['command']}. Allow it more time."
-        ) from error
-    wall_s = time.perf_counter() - start
-    if done.returncode != 0:
-        raise WorkbenchError(
-            f"The command of {id!r} ended with status {done.returncode}: {entry['command']}. Run it by hand "
-            "to see why."
-        )
-    if key == WALL:
-        new = wall_s
-    else:
-        found = _last_json(done.stdout)
-        new = found
-        for name in key.split("."):
-            new = new.get(name) if isinstance(new, dict) else None
-        if isinstance(new, bool) or not isinstance(new, int | float):
-            raise WorkbenchError(
-                f"The command of {id!r} printed no JSON object with a number under {key!r}: "
-                f"{entry['command']}. Add --json to it."
-            )
-    return Rerun(
-        id=id,
-        old=entry["value"],
-        new=new,
-        unit=entry["unit"],
-        goal=entry["goal"],
-        met=met(new, entry["goal"]),
-    )
