@@ -7,8 +7,10 @@ from pathlib import Path
 import tiny_run
 from tiny_diffusion import tiny_config
 
-from workbench.diffusion.config import DiffusionConfig
+from workbench.diffusion.config import DiffusionConfig, DistillConfig
+from workbench.diffusion.distilling import distil
 from workbench.diffusion.training import train_baseline
+from workbench.models.discriminator import DiscriminatorConfig
 from workbench.training.loop import Result
 
 COMMON = {
@@ -43,3 +45,17 @@ def _alone(inputs, out) -> None:
     tiny_run._settle()
     with open(os.devnull, "w") as words, redirect_stdout(words), redirect_stderr(words):
         run_baseline(inputs, out)
+
+
+def run_student(inputs: tuple[Path, Path], teacher: Path, out: Path, **options) -> Result:
+    """Fields of DistillConfig and arguments of `distil` may be mixed in `options`."""
+    known = {n: options.pop(n) for n in list(options) if n in DistillConfig.__dataclass_fields__}
+    shape = {"rank": 2, "teacher_steps": 10, "student_steps": 2, "r1_every": 4}
+    config = DistillConfig(**{**COMMON, **shape, **known})
+    options = {"progress": False, "device": "cpu", "discriminator": tiny_judge(), **options}
+    return distil(config, teacher, inputs[0], out, **options)
+
+
+def tiny_judge() -> DiscriminatorConfig:
+    """D at the tiny model's 16 px."""
+    return tiny_run.tiny_preset(16).discriminator

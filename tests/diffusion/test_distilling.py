@@ -1,0 +1,182 @@
+"""The student's losses by hand, what learns and what does not, and its run."""
+
+import json
+
+import killing
+import pytest
+import torch
+from tiny_diffusion import tiny_diffusion
+from tiny_diffusion_run import run_student
+
+from workbench.diffusion import lora, losses, schedule
+from workbench.diffusion.conditioning import guided, predict
+from workbench.diffusion.distilling import judge_for
+from workbench.diffusion.lora import LoraConfig
+from workbench.diffusion.model import DiffusionModel
+from workbench.errors import WorkbenchError
+from workbench.training import checkpoint
+from workbench.training.history import read_history
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def made(rank: int = 2):
+    """A student whose adapters say something, and inputs."""
+    model = tiny_diffusion()
+    own = lora.attach(model.unet, LoraConfig(rank=rank, alpha=rank))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in own.values():
+            p.add_(0.1 * torch.randn(p.shape, generator=generator))
+    x0 = torch.rand(2, 3, 16, 16, generator=generator) * 2 - 1
+    eps = torch.randn(2, 3, 16, 16, generator=generator)
+    told = model.condition("a dog").repeated(2)
+    return model, own, x0, eps, told, model.condition("")
+
+
+def test_pseudo_huber_by_hand():
+    x = torch.zeros(2, 3, 2, 2)
+    y = x.clone()
+    y[1] = 0.5
+    root = 12**0.5
+    c = 0.00054 * root
+    wanted = (((12 * 0.25) + c**2) ** 0.5 - c) / root
+    assert losses.pseudo_huber(x, y).tolist() == pytest.approx([0.0, wanted], abs=1e-7)
+
+
+def test_rungs_of_a_ladder():
+    t, to = losses.rungs(4, torch.tensor([0.0, 0.26, 0.99]))
+    assert t.tolist() == [999, 749, 249] and to.tolist() == [749, 499, -1]
+
+
+def test_consistency_is_the_distance_of_two_sights_from_one_path():
+    model, _, x0, eps, told, nothing = made()
+    t, to = torch.tensor([999, 99]), torch.tensor([899, -1])
+    with torch.no_grad():
+        found = losses.consistency(model.unet, x0, eps, t, to, told, nothing, guidance=2.0)
+        x = schedule.noised(x0, eps, t)
+        with lora.teacher(model.unet):
+            lower = schedule.ddim_step(x, guided(model.unet, x, t, told, nothing, 2.0), t, to)
+        sight = schedule.x0_of(x, predict(model.unet, x, t, told), t)
+        target = schedule.x0_of(lower, predict(model.unet, lower, to.clamp_min(0), told), to)
+        assert torch.equal(target[1], lower[1])  # the boundary: at t = -1 a picture is its own estimate
+        assert found.item() == pytest.approx(losses.pseudo_huber(sight, target).mean().item(), rel=1e-6)
+
+
+def test_a_fresh_student_without_guidance_is_consistent_where_its_teacher_is_done():
+    """From the last rung, the unguided teacher's x_0 is what the student that equals it sees."""
+    model = tiny_diffusion()
+    lora.attach(model.unet, LoraConfig(rank=2))
+    _, _, x0, eps, told, nothing = made()
+    t, to = torch.full((2,), 19), torch.full((2,), -1)
+    with torch.no_grad():
+        x = schedule.noised(x0, eps, t)
+        inside = schedule.x0_of(x, predict(model.unet, x, t, told), t).abs().max() <= 1
+        found = losses.consistency(model.unet, x0, eps, t, to, told, nothing, guidance=1.0)
+    assert not inside or found.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_score_by_hand():
+    model, _, drawn, eps, told, nothing = made()
+    t = torch.tensor([200, 800])
+    with torch.no_grad():
+        found = losses.score(model.unet, drawn, eps, t, told, nothing, guidance=1.5)
+        x = schedule.noised(drawn, eps, t)
+        with lora.teacher(model.unet):
+            v = guided(model.unet, x, t, told, nothing, 1.5)
+        wanted = schedule.x0_of(x, v, t).clamp(-1, 1)
+    alpha = schedule.alphas_sigmas()[0][t]
+    by_row = (drawn - wanted).double().square().mean((1, 2, 3))
+    assert found.item() == pytest.approx((alpha * by_row).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("which", ["consistency", "score"])
+def test_the_gradient_reaches_the_adapters_alone(which):
+    model, own, x0, eps, told, nothing = made()
+    t = torch.tensor([999, 499])
+    if which == "consistency":
+        loss = losses.consistency(model.unet, x0, eps, t, t - 100, told, nothing, guidance=2.0)
+    else:
+        x = schedule.noised(x0, eps, t)
+        drawn = schedule.x0_of(x, predict(model.unet, x, t, told), t)
+        loss = losses.score(model.unet, drawn, eps, t, told, nothing, guidance=2.0)
+    loss.backward()
+    reached = {name for name, p in model.unet.named_parameters() if p.grad is not None}
+    assert reached and all(".lora_" in name for name in reached)
+    assert len(reached) == len(own)
+    assert sum(p.grad.abs().sum() for p in own.values()) > 0
+
+
+def test_adversarial_gradients_reach_adapters_or_d_never_the_teacher(inputs, teacher, tmp_path):
+    before = DiffusionModel.from_pretrained(teacher, device="cpu").unet.state_dict()
+    run_student(inputs, teacher, tmp_path / "run", images=32)
+    parts = checkpoint.newest(tmp_path / "run")[0].tensors()
+    assert set(parts) == {"adapter", "adapter_ema", "guard", "D", "opt", "opt_D"}
+    after = DiffusionModel.from_pretrained(tmp_path / "run" / "model", device="cpu")
+    with lora.teacher(after.unet):
+        held = {
+            n.replace(".base_layer", ""): v for n, v in after.unet.state_dict().items() if ".lora_" not in n
+        }
+    assert all(torch.equal(held[name], before[name]) for name in before)
+
+
+def test_paused_and_resumed_is_the_uninterrupted_run(inputs, teacher, tmp_path):
+    run_student(inputs, teacher, tmp_path / "whole")
+    run_student(inputs, teacher, tmp_path / "run", stop_after_nimg=40)
+    run_student(inputs, teacher, tmp_path / "run")
+    assert killing.differences(tmp_path / "whole", tmp_path / "run") == []
+    lines = read_history(tmp_path / "whole", "step")
+    assert {"consistency", "adversarial", "score", "D.loss", "D.r1"} <= lines[0].keys()
+
+
+def test_what_is_kept_of_a_student(inputs, teacher, tmp_path):
+    result = run_student(inputs, teacher, tmp_path / "run", images=16)
+    facts = json.loads((result.model / "config.json").read_text())
+    card = facts["card"]
+    told = json.loads((teacher / "config.json").read_text())["card"]
+    assert card["seconds"] > 0 and card["teacher_seconds"] == told["seconds"]
+    assert card["guidance_folded_in"] == 2.0 and card["losses"]["consistency"] == 1.0
+    assert sum(p.stat().st_size for p in result.model.iterdir()) < 200_000
+    student = DiffusionModel.from_pretrained(result.model, device="cpu")
+    assert student("a dog", steps=1).images.shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "there", "gone"),
+    [
+        ({"adversarial_weight": 0}, "consistency", "D.loss"),
+        ({"consistency_weight": 0}, "adversarial", "consistency"),
+        ({"score_weight": 0}, "adversarial", "score"),
+    ],
+)
+def test_losses_that_are_off_are_not_computed(inputs, teacher, tmp_path, options, there, gone):
+    run_student(inputs, teacher, tmp_path / "run", images=24, **options)
+    (line,) = read_history(tmp_path / "run", "step")
+    assert there in line and gone not in line
+
+
+def test_consistency_falls_where_the_student_is_taught():
+    """On one batch of one rung, by Adam: nearer to the teacher's path than its own start was."""
+    model, own, x0, eps, told, nothing = made()
+    optimizer = torch.optim.Adam(own.values(), lr=3e-3)
+    t, to = torch.tensor([999, 99]), torch.tensor([899, -1])
+    values = []
+    for _ in range(25):
+        loss = losses.consistency(model.unet, x0, eps, t, to, told, nothing, guidance=2.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < 0.5 * values[0]
+
+
+def test_a_student_is_no_teacher(inputs, teacher, tmp_path):
+    result = run_student(inputs, teacher, tmp_path / "run", images=8)
+    with pytest.raises(WorkbenchError, match="is a student itself"):
+        run_student(inputs, result.model, tmp_path / "other")
+
+
+def test_the_judge_of_the_demo_is_the_demos_own():
+    assert judge_for(64).resolution == 64
+    with pytest.raises(WorkbenchError, match="resolution is 16"):
+        judge_for(16)
