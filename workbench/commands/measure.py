@@ -94,6 +94,7 @@ def evaluate_upsampler(
     data: Path,
     model: Text = None,
     baseline: Text = None,
+    beside: Text = None,
     n: int = 5000,
     seed: int = 0,
     out: File = None,
@@ -113,6 +114,7 @@ def evaluate_upsampler(
         data: Held-out renders at the large size, with captions and factors.
         model: Upscaler folder or Hugging Face name; the classical ways alone when left out.
         baseline: The same network trained on the L1 loss alone.
+        beside: One more model of the same factor: aura-sr, a folder with its weights, or an upscaler's.
         n: Number of pictures, the first of the set.
         seed: Seed of the noise; picture k has seed + k.
         out: Folder for the report, and for figures.json where there is a model; none when left out.
@@ -128,6 +130,7 @@ def evaluate_upsampler(
     from workbench.evaluation.features import load_judge
     from workbench.evaluation.perceptual import perceptual_distance
     from workbench.evaluation.upsampling import evaluate_upsampling, from_upscaler, load_upscaler
+    from workbench.evaluation.upsampling_beside import load_beside
     from workbench.evaluation.upsampling_report import record, table
     from workbench.images import check_place
 
@@ -140,11 +143,14 @@ def evaluate_upsampler(
     }
     methods = [from_upscaler(name, upscaler) for name, upscaler in loaded.items()]
     settings = {"factor": next((one.factor for one in loaded.values()), 4), "n": n, "seed": seed}
+    if beside is not None:
+        how = {"factor": settings["factor"], "device": device, "precision": precision}
+        methods.append(load_beside(find_model(beside), **how))
     seen = load_judge(find_model(judge), hardware.choose_device(device))
     far = perceptual_distance(distance, clip=find_model(clip))
     result = evaluate_upsampling(methods, data, seen, far, **settings, fresh=fresh, progress=say_progress)
     if out is not None:
-        record(result, methods, data, out, model=model, baseline=baseline)
+        record(result, methods, data, out, model=model, baseline=baseline, beside=beside)
     if as_json:
         print_result(result, as_json)
     else:

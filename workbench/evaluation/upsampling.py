@@ -33,6 +33,8 @@ from workbench.evaluation.perceptual import DetailDistance
 from workbench.evaluation.reference import Progress, quantised
 from workbench.evaluation.true_pictures import Batch, TruePictures
 from workbench.evaluation.upsampling_tally import Tally
+from workbench.pipeline import loading
+from workbench.pipeline.aurasr import AuraSR
 from workbench.pipeline.upscaler import Upscaler
 
 # (low [N, 3, S / f, S / f], prompts, seeds) -> [N, 3, S, S], both in [-1, 1]
@@ -54,32 +56,37 @@ _SAVE_EVERY = 200
 class Method:
     """A way to enlarge. enlarge: None leaves the true pictures as they are; version: what identifies it,
     weights included, so that its sums may be kept; None: they are not. sign: a number of a picture it made,
-    because the same weights under changed code are another method.
+    because the same weights under changed code are another method. note: what it goes without, in words.
     """
 
     name: str
     enlarge: Enlarge | None
     version: str | None = None
     sign: str = ""
+    note: str = ""
 
 
-def from_upscaler(name: str, upscaler: Upscaler) -> Method:
-    """An Upscaler as a method, a whole batch at once and without noise on its input."""
+def from_upscaler(name: str, upscaler: Upscaler | AuraSR, *, note: str = "") -> Method:
+    """An upscaler as a method, a whole batch at once and without noise on its input."""
 
     def enlarge(low: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         return upscaler(low, prompts, seed=seeds, batch_size=len(prompts)).images
 
-    dtype = str(upscaler.U.compute_dtype).removeprefix("torch.")
+    kind = upscaler.U.compute_dtype if isinstance(upscaler, Upscaler) else torch.float32
+    dtype = str(kind).removeprefix("torch.")
     slope = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32) * torch.linspace(1, -1, 32)[:, None]
     sign = f"{enlarge(slope, [''], [0]).std().item():.3g}"
-    return Method(name=name, enlarge=enlarge, version=f"{upscaler.weight_hash[:12]} {dtype}", sign=sign)
+    version = f"{upscaler.weight_hash[:12]} {dtype}"
+    return Method(name=name, enlarge=enlarge, version=version, sign=sign, note=note)
 
 
 def load_upscaler(
     path_or_hub_name: str | Path, *, device: str | None = None, precision: Precision = "auto"
-) -> Upscaler:
-    """`Upscaler.from_pretrained`, computing in bfloat16 where that is faster on this machine ("auto")."""
-    upscaler = Upscaler.from_pretrained(path_or_hub_name, device=device)
+) -> Upscaler | AuraSR:
+    """`loading.load_upscaler`; ours computing in bfloat16 where that is faster on this machine ("auto")."""
+    upscaler = loading.load_upscaler(path_or_hub_name, device=device)
+    if not isinstance(upscaler, Upscaler):
+        return upscaler
     chosen = hardware.probe(device).precision if precision == "auto" else precision
     upscaler.U.compute_dtype = torch.bfloat16 if chosen == "bf16" else torch.float32
     return upscaler
@@ -321,6 +328,7 @@ def evaluate_upsampling(
         "judge": judge.version,
         "distance_name": f"{distance.name}, at {side} px",
         "weights": {method.name: method.version for method in methods},
+        "notes": {method.name: method.note for method in methods if method.note},
         "data": {"key": pictures.key, **pictures.recipe},
         "seed": seed,
         **(_ratios(result["methods"], methods[0].name) if methods else {}),

@@ -37,6 +37,8 @@ STYLES = {
     "lanczos": (COLOURS["high"], "-."),
     "bicubic": (COLOURS["low"], ":"),
 }
+_OTHER = ("#56B4E9", (0, (1, 1)))  # of a model beside ours
+_MARK = "*"
 _LOOKED_AT = 60  # pictures among which those of the sheet are chosen
 _CROP, _SCALE = 96, 2
 _COLUMNS = (  # key, title on the page, in a terminal, form
@@ -55,6 +57,11 @@ def label(name: str) -> str:
     return LABELS.get(name, name)
 
 
+def _marked(name: str, result: dict) -> str:
+    """Its label, with a mark where there is a note on it."""
+    return label(name) + (_MARK if name in result.get("notes", {}) else "")
+
+
 def _ordered(names: Sequence[str]) -> list[str]:
     """Methods in the order of LABELS, then others; the truth last."""
     known = [name for name in LABELS if name in names and name != TRUTH]
@@ -65,7 +72,7 @@ def _cells(result: dict) -> list[list[str]]:
     methods = result["methods"]
     return [
         [
-            label(name),
+            _marked(name, result),
             *(
                 format(methods[name][key], form) if key in methods[name] else ""
                 for key, _, _, form in _COLUMNS
@@ -75,9 +82,15 @@ def _cells(result: dict) -> list[list[str]]:
     ]
 
 
+def note_lines(result: dict) -> list[str]:
+    """A sentence for each method that goes without something, under its label."""
+    return [f"{_marked(name, result)}: {note}." for name, note in result.get("notes", {}).items()]
+
+
 def table(result: dict) -> Table:
     """For a terminal."""
-    out = Table("", *(title for _, _, title, _ in _COLUMNS), box=SIMPLE)
+    said = " ".join(note_lines(result)) or None
+    out = Table("", *(title for _, _, title, _ in _COLUMNS), box=SIMPLE, caption=said)
     for row in _cells(result):
         out.add_row(*row)
     return out
@@ -115,8 +128,11 @@ Fréchet and the perceptual distance, higher for PSNR, SSIM and the factors; pow
 - **All four factors**: pictures for which the judge still names coat, pose, scene and light right.
 - Time of a megapixel and peak memory of each factor: `benchmarks/results/upscale-cpu.json`.
 """
+    notes += "".join(f"- {line}\n" for line in note_lines(result)).replace(_MARK, f"\\{_MARK}")
     if ratios:
-        notes += f"- **Ours over others**, Fréchet on tiles: {', '.join(ratios)}.\n"
+        own = next(n for n in result["methods"] if n != TRUTH and f"frechet_ratio_{n}" not in result)
+        whose = "Ours" if own == "upsampler" else label(own)
+        notes += f"- **{whose} over others**, Fréchet on tiles: {', '.join(ratios)}.\n"
     facts = (
         f"\nJudge {result['judge']}, seed {result['seed']}, {result['machine']}, torch "
         f"{result['versions']['torch']}, {result['date']}. All numbers: `{NUMBERS}`.\n"
@@ -139,8 +155,8 @@ def spectrum_plot(result: dict) -> bytes:
         power, share = figure.subplots(1, 2)
         *enlarged_ones, _ = _ordered(list(spectra))
         for name in (TRUTH, *enlarged_ones):  # ours over the others
-            colour, dash = STYLES.get(name, (None, "-"))
-            style = {"color": colour, "linestyle": dash, "label": label(name)}
+            colour, dash = STYLES.get(name, _OTHER)
+            style = {"color": colour, "linestyle": dash, "label": _marked(name, result)}
             power.loglog(frequency, spectra[name], **style)
             share.loglog(frequency, (spectra[name] / truth).clamp_min(1e-6), **style)
         for axis, title in ((power, "Power of a wave"), (share, "Share of the truth's power")):
@@ -199,7 +215,9 @@ def picture_sheet(
         top, left = _about_the_head(pictures, number)
         names = _ordered([name for name in shown if name != TRUTH])
         rows += [shown[name][..., top : top + _CROP, left : left + _CROP] for name in names]
-    return _titled(grid(torch.cat(rows), len(names), scale=_SCALE, pad=6), [label(name) for name in names])
+    noted = {"notes": {method.name: method.note for method in everyone if method.note}}
+    titles = [_marked(name, noted) for name in names]
+    return _titled(grid(torch.cat(rows), len(names), scale=_SCALE, pad=6), titles)
 
 
 def _about_the_head(pictures: TruePictures, number: int) -> tuple[int, int]:
@@ -257,12 +275,14 @@ def record(
     *,
     model: str | None,
     baseline: str | None,
+    beside: str | None = None,
 ) -> None:
     """The report, and the figures of a measured model in `out`/figures.json."""
     write_report(result, methods, data, out)
     if model is None:
         return
-    words = ["--model", model, *(["--baseline", baseline] if baseline else []), "--data", str(data)]
+    given = (("--model", model), ("--baseline", baseline), ("--beside", beside), ("--data", str(data)))
+    words = [word for option, value in given if value for word in (option, value)]
     settings = f"--n {result['n']} --seed {result['seed']}"
     command = f"workbench evaluate upsampler {' '.join(words)} {settings} --fresh --json"
     record_model(result, command=command, path=Path(out) / FIGURES.name)
