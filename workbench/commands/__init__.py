@@ -6,6 +6,7 @@ Heavy imports stay inside the functions, so that --help answers at once and impo
 from workbench.commands import (  # each adds its own to the tree
     carry,
     data,
+    evaluate,
     latents,
     make,
     measure,
@@ -20,6 +21,7 @@ __all__ = [
     "app",
     "carry",
     "data",
+    "evaluate",
     "find_model",
     "latents",
     "make",

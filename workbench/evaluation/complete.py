@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.datasets.table import PictureTable
+from workbench.errors import WorkbenchError
 from workbench.evaluation.faithfulness import Generate, evaluate, generated_view
 from workbench.evaluation.features import Judge
 from workbench.evaluation.reference import (
@@ -37,6 +38,7 @@ def evaluate_completely(
     data: str | Path | None = None,
     progress: Progress | None = None,
     cache: Path | None = CACHE,
+    seen: tuple[dict[str, Tensor], int] | None = None,
 ) -> dict:
     """All of `faithfulness.evaluate`, and on the same n pictures against two sets of n held-out renders:
 
@@ -44,10 +46,11 @@ def evaluate_completely(
     one set of renders against the other, the best that can be had; geometry, geometry_floor, geometry_ratio:
     energy distance of the azimuth, place and size that the judge reads, to those of the renders; and, where
     data names the training set's folder, memorised_share and what it is made of (`variety.memorised`).
+    seen: what `generated_view` gave for the same n and seed, where a caller has it.
     """
     check_request(n, seed)
     start = time.perf_counter()
-    seen = generated_view(generate, judge, n=n, seed=seed, progress=progress)
+    seen = seen or generated_view(generate, judge, n=n, seed=seed, progress=progress)
     found = evaluate(generate, judge, n=n, seed=seed, progress=progress, cache=cache, seen=seen)
     own, resolution = seen
     real, other = (
@@ -66,6 +69,11 @@ def evaluate_completely(
     found |= {"recall_renders": best.recall, "coverage_renders": best.coverage}
     distance = energy_distance(own["geometry"], real["geometry"])
     floor = energy_distance(other["geometry"], real["geometry"])
+    if floor == 0:
+        raise WorkbenchError(
+            f"The judge {judge.version} reads the same view and place from every render: expected a trained "
+            "one. Give assets/models/judge, or train it."
+        )
     found |= {"geometry": distance, "geometry_floor": floor, "geometry_ratio": distance / floor}
     if data is not None:
         training = training_thumbnails(data, resolution)

@@ -75,6 +75,8 @@ def _goals() -> dict[str, Goal]:
     factors = ("coat", "pose", "scene", "light")
     for group, goal in (("clip", ">= 0.97"), ("faithfulness", ">= 0.99"), ("judge", ">= 0.98")):
         goals |= {f"{group}.{name}": Goal(goal=goal, unit="share", key=name) for name in factors}
+    goals["evaluate.features_per_s"] = Goal(goal=">= 200", unit="images/s", key="features_per_s")
+    goals["evaluate.minutes_5000"] = Goal(goal="< 6", unit="min", key="minutes")
     return goals | MODEL | _LATENTS | UPSAMPLING | _ENLARGING
 
 

@@ -19,6 +19,7 @@ from workbench.evaluation.metrics.questions import (
     read_questions,
     truth_of,
 )
+from workbench.evaluation.metrics.record import share_error
 from workbench.evaluation.metrics.sources import Facts, Pictures, open_pictures
 from workbench.evaluation.metrics.streaming import stream
 from workbench.evaluation.metrics.subjects import knows_the_world, prompts_for
@@ -67,7 +68,10 @@ def test_the_clip_that_reads_the_world_answers_on_its_renders(data, clip):
     assert meter.state["coat"].sum() == 40
     share = found["coat"].value
     assert share == (meter.state["coat"].diagonal().sum() / 40).item()
-    assert found["coat"].spread == pytest.approx((share * (1 - share) / 40) ** 0.5)
+    assert found["coat"].spread == pytest.approx(share_error(share, 40))
+    assert 0 < share_error(1.0, 40) < share_error(0.5, 40)
+    assert share_error(1.0, 40) == pytest.approx(share_error(0.0, 40))
+    assert share_error(0.3, 10**6) == pytest.approx((0.3 * 0.7 / 10**6) ** 0.5, rel=1e-3)
 
 
 def test_captions_that_name_nothing_are_told(clip):

@@ -33,6 +33,8 @@ def stated(
 ) -> Statement:  # fmt: skip
     """The statement of n pictures of `own`, against a reference where there is one."""
     how = f"{own.how}, then {resizer}" if own.how else resizer
+    if reference is not None and reference.how != own.how:
+        how += f"; reference {reference.how or 'as it is'}"
     return Statement(
         n=n,
         n_reference=n_reference,

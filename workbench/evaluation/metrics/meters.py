@@ -58,8 +58,11 @@ class FeatureMeter:
             self.state[f"{half}.outer"] = torch.zeros(dims, dims, dtype=torch.float64)
 
     def add(self, batch: Batch) -> None:
-        features = self.extractor(batch.pictures)
-        numbers = torch.arange(batch.first, batch.first + len(batch))
+        self.take(self.extractor(batch.pictures), batch.first)
+
+    def take(self, features: Tensor, first: int) -> None:
+        """Features [N, F] of pictures first … first + N - 1."""
+        numbers = torch.arange(first, first + len(features))
         for parity, half in enumerate(("even", "odd")):
             x = features[numbers % 2 == parity].double()
             self.state[f"{half}.count"] += len(x)

@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench.datasets.world import captions
 from workbench.errors import WorkbenchError
 from workbench.evaluation.metrics.measuring import stated
-from workbench.evaluation.metrics.record import Measurement
+from workbench.evaluation.metrics.record import Measurement, share_error
 from workbench.evaluation.metrics.sources import Batch, Facts, digest
 from workbench.models.clip_io import Clip
 
@@ -151,7 +151,7 @@ def answered(meter: QuestionMeter, own: Facts) -> list[Measurement]:
                 name=f"faithfulness by questions: {question.name}",
                 value=share,
                 better="higher",
-                spread=(share * (1 - share) / n) ** 0.5,
+                spread=share_error(share, n),
                 statement=statement,
             )
         )

@@ -149,6 +149,13 @@ class Comparison:
         return f"{'second' if second else 'first'} is better{known}"
 
 
+def share_error(share: float, n: int) -> float:
+    """Standard error of a share that was counted on n pictures, after one more of each kind (Laplace): so a
+    share of 0 or 1 has an error, too."""
+    p = (share * n + 1) / (n + 2)
+    return (p * (1 - p) / (n + 3)) ** 0.5
+
+
 def compare(a: Measurement, b: Measurement, *, across: Sequence[str] = ()) -> Comparison:
     """Hold two measurements against each other.
 

@@ -122,6 +122,8 @@ def open_pictures(
         )
     _enough(place, len(names), count)
     names = names[:count]
+    if resolution is not None and all(_size(place / name) == (resolution, resolution) for name in names):
+        resolution = None  # nothing is done to them: the same pictures, whether or not it was asked for
     side = _common_side(place, names) if resolution is None else resolution
     facts = Facts(
         name=place.resolve().name,

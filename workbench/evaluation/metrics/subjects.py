@@ -22,28 +22,28 @@ def knows_the_world(source: Pictures) -> bool:
 
 
 def prompts_for(
-    reference: Pictures, n: int, seed: int, kind: Prompts = "auto"
+    reference: Pictures | None, n: int, seed: int, kind: Prompts = "auto"
 ) -> tuple[list[str], list[dict]]:
     """n prompts and what they name of the four factors ({} where nothing is known).
 
     "world": full captions of the world that no training saw; "captions": those of the reference, in order and
-    from the start again; "auto": the world's where the reference says its factors, else its captions, else
-    empty ones. Raises WorkbenchError where captions are asked for and there are none.
+    from the start again; "auto": the world's where the reference says its factors, or is none but statistics,
+    else its captions, else one sentence that says nothing. Raises WorkbenchError where captions are asked for
+    and there are none.
     """
     check_request(n, seed)
     if kind not in ("auto", "world", "captions"):
         raise WorkbenchError(f"The prompts {kind!r} are not known: use auto, world or captions.")
-    if kind == "world" or (kind == "auto" and knows_the_world(reference)):
+    if kind == "world" or (kind == "auto" and (reference is None or knows_the_world(reference))):
         factors = [draw_factors(PROMPT_SEED + seed, k) for k in range(n)]
         return draw_prompts(n, seed)[0], [{name: getattr(f, name) for name in FACTOR_NAMES} for f in factors]
-    if reference.texts:
+    if reference is not None and reference.texts:
         return [reference.texts[k % len(reference)] for k in range(n)], [
             reference.known[k % len(reference)] if reference.known else {} for k in range(n)
         ]
     if kind == "captions":
-        raise WorkbenchError(
-            f"{reference.facts.name} has no captions to draw from: give a data set with captions."
-        )
+        named = "The reference" if reference is None else reference.facts.name
+        raise WorkbenchError(f"{named} has no captions to draw from: give a data set with captions.")
     return ["a picture"] * n, [{}] * n
 
 
