@@ -114,6 +114,7 @@ class DiffusionModel:
         sampler: str | None = None,
         batch_size: int = 1,
         on_step: OnStep | None = None,
+        noise: Tensor | None = None,
     ) -> Samples:
         """Draw pictures: `count` of each prompt, in the order of the prompts.
 
@@ -125,6 +126,7 @@ class DiffusionModel:
             sampler: one of `samplers`.
             batch_size: 1 gives the same bits alone or in any company on a CPU; more is faster and close.
             on_step: called after each step of each batch with what the model sees; may raise to stop.
+            noise: [N, 3, S, S] to start from instead of the seeds' own, to walk from one to another.
 
         Mistakes raise WorkbenchError before any work.
         """
@@ -136,11 +138,19 @@ class DiffusionModel:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise WorkbenchError(f"batch_size is {batch_size!r}: expected a whole number of at least 1.")
         side = self.config.resolution
+        if noise is not None and list(noise.shape) != [len(seeds), 3, side, side]:
+            raise WorkbenchError(
+                f"The noise is {list(noise.shape)}: expected [{len(seeds)}, 3, {side}, {side}] for "
+                f"{len(seeds)} pictures."
+            )
         images = torch.empty(len(seeds), 3, side, side)
         for start in range(0, len(seeds), batch_size):
             part = slice(start, start + batch_size)
             with torch.inference_mode():
-                images[part] = self._draw(texts[part], seeds[part], guidance, chosen, steps, on_step)
+                start_at = None if noise is None else noise[part]
+                images[part] = self._draw(
+                    texts[part], seeds[part], guidance, chosen, steps, on_step, start_at
+                )
         common = self._recipe(steps, guidance, chosen, batch_size)
         made = [
             {"kind": "diffusion", "prompt": text, "seed": one, "index": k, **common}
@@ -164,7 +174,7 @@ class DiffusionModel:
 
     def _draw(
         self, texts: list[str], seeds: list[int], guidance: float, sampler: str, steps: int,
-        on_step: OnStep | None,
+        on_step: OnStep | None, noise: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """One batch on the CPU."""
         told, nothing = Condition.cat([self.condition(text) for text in texts]), self.condition(NOTHING)
@@ -177,7 +187,7 @@ class DiffusionModel:
 
         return sampling.draw(
             velocity, seeds, self.config.resolution, sampler=sampler, steps=steps, device=self.device,
-            on_step=on_step,
+            on_step=on_step, noise=noise,
         ).cpu()  # fmt: skip
 
     def _guidance(self, guidance: float | None) -> float:

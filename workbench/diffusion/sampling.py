@@ -62,11 +62,14 @@ def check_sampler(name: object, allowed: Sequence[str]) -> str:
 
 def draw(
     predict: Predict, seeds: Sequence[int], side: int, *, sampler: str, steps: int,
-    device: torch.device | str = "cpu", on_step: OnStep | None = None,
+    device: torch.device | str = "cpu", on_step: OnStep | None = None, noise: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Pictures [N, 3, side, side] in [-1, 1] on the device; row k starts from the noise of seeds[k] alone."""
+    """Pictures [N, 3, side, side] in [-1, 1] on the device; row k starts from the noise of seeds[k] alone.
+
+    noise [N, 3, side, side]: to start from instead; what later steps of a student draw is the seeds' own.
+    """
     schedule.ladder(steps)
-    x = schedule.start_noise(seeds, side).to(device)
+    x = (schedule.start_noise(seeds, side) if noise is None else noise.float()).to(device)
     walk = _jumps if sampler in STUDENT else _descent
     for step in walk(predict, x, seeds, sampler, steps):
         x = step.x

@@ -1,0 +1,158 @@
+"""The lanes of a race: whatever draws pictures of prompts, what it costs, and how to walk through its noise.
+
+Letters: N pictures [N, 3, S, S] in [-1, 1]; F frames of a walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.diffusion.model import DiffusionModel
+from workbench.diffusion.pretrained import Pretrained
+from workbench.diffusion.schedule import start_noise
+from workbench.errors import WorkbenchError
+from workbench.latents.paths import Key, curve, slerp
+from workbench.latents.points import draw as draw_points
+from workbench.pipeline import Pipeline
+
+GAN, DIFFUSION, STUDENT, OTHER = "gan", "diffusion", "student", "other"
+STEPS, STUDENT_STEPS = (1, 2, 4, 8, 16, 32, 50), (1, 2, 4)
+_AT_ONCE = 16
+
+Draw = Callable[[list[str], list[int]], Tensor]
+Along = Callable[[str, tuple[int, int], Tensor], Tensor]  # prompt, two seeds, t [F] in [0, 1] -> frames
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lane:
+    """name: as tables say it. kind: of this module's four. steps: of its sampler; calls: passes through its
+    network a picture. parameters: of the network that draws. weights: their hash. trained: what its card
+    says of its training. draw: prompts and seeds -> pictures; along: a walk between the noise of two seeds
+    under one prompt, None where the lane has no noise of ours.
+    """
+
+    name: str
+    kind: str
+    steps: int = 1
+    calls: int = 1
+    parameters: int
+    weights: str
+    trained: dict[str, Any] = field(default_factory=dict)
+    draw: Draw
+    along: Along | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What a result says of the lane, as JSON."""
+        names = ("name", "kind", "steps", "calls", "parameters", "weights", "trained")
+        return {name: getattr(self, name) for name in names}
+
+
+def gan_lane(pipeline: Pipeline, *, name: str = "GAN", kind: str = GAN) -> Lane:
+    """A GAN: one pass. kind OTHER for a further one beside the first, such as a row of the ablation."""
+
+    def draw(prompts: list[str], seeds: list[int]) -> Tensor:
+        return pipeline(prompts, seed=seeds, batch_size=min(_AT_ONCE, len(seeds))).images
+
+    def along(prompt: str, seeds: tuple[int, int], t: Tensor) -> Tensor:
+        path = curve(pipeline, [Key(prompt, seed) for seed in seeds], "z")
+        with torch.no_grad():
+            return draw_points(pipeline, path(t))
+
+    return Lane(
+        name=name, kind=kind, parameters=sum(p.numel() for p in pipeline.G.parameters()),
+        weights=pipeline.weight_hash, trained=_training(pipeline.card), draw=draw, along=along,
+    )  # fmt: skip
+
+
+def diffusion_lane(
+    model: DiffusionModel, steps: int, *, sampler: str | None = None, guidance: float | None = None
+) -> Lane:
+    """A baseline or a student at so many steps."""
+    sampler = sampler or ("dpm++" if not model.is_student and steps > 1 else model.samplers[0])
+    settings = {"steps": steps, "sampler": sampler, "guidance": guidance}
+    calls = steps if model.is_student or guidance == 1.0 else 2 * steps
+    side = model.config.resolution
+
+    def draw(prompts: list[str], seeds: list[int]) -> Tensor:
+        return model(prompts, seed=seeds, batch_size=min(_AT_ONCE, len(seeds)), **settings).images
+
+    def along(prompt: str, seeds: tuple[int, int], t: Tensor) -> Tensor:
+        a, b = (start_noise([seed], side).flatten(1) for seed in seeds)
+        noise = slerp(a, b, t).view(-1, 3, side, side)
+        # What a student draws on its way stays the first seed's: only the start moves.
+        walked = model(
+            [prompt] * len(t), seed=[seeds[0]] * len(t), noise=noise, batch_size=_AT_ONCE, **settings
+        )
+        return walked.images
+
+    what = "Student" if model.is_student else "Diffusion"
+    return Lane(
+        name=f"{what}, {steps} step{'s' * (steps > 1)}", kind=STUDENT if model.is_student else DIFFUSION,
+        steps=steps, calls=calls, parameters=sum(p.numel() for p in model.unet.parameters()),
+        weights=model.weight_hash, trained=_training(model.card), draw=draw, along=along,
+    )  # fmt: skip
+
+
+def pretrained_lane(model: Pretrained, steps: int, *, side: int) -> Lane:
+    """Any pipeline of diffusers, its pictures made `side` px by exact means."""
+
+    def draw(prompts: list[str], seeds: list[int]) -> Tensor:
+        return model.sized(prompts, seeds, steps=steps, side=side)
+
+    return Lane(
+        name=f"{model.name}, {steps} step{'s' * (steps > 1)}", kind=OTHER, steps=steps, calls=steps,
+        parameters=model.parameters, weights=model.name, draw=draw,
+    )  # fmt: skip
+
+
+def lanes_of(
+    *, gan: str | Path | None = None, diffusion: str | Path | None = None, student: str | Path | None = None,
+    pretrained: str | Path | None = None, also: Sequence[str | Path] = (), steps: Sequence[int] = STEPS,
+    student_steps: Sequence[int] = STUDENT_STEPS, guidance: float | None = None, device: str | None = None,
+    side: int = 64,
+) -> list[Lane]:  # fmt: skip
+    """The lanes of model folders, names of lanes all different.
+
+    also: further GANs, named by their folder. side: pixels to which a pretrained pipeline's pictures are
+    brought. Raises WorkbenchError where there is none, or one cannot be read.
+    """
+    lanes = []
+    if gan is not None:
+        lanes.append(gan_lane(Pipeline.from_pretrained(gan, device=device)))
+    for folder in also:
+        pipeline = Pipeline.from_pretrained(folder, device=device)
+        lanes.append(gan_lane(pipeline, name=pipeline.name, kind=OTHER))
+    if diffusion is not None:
+        model = DiffusionModel.from_pretrained(diffusion, device=device)
+        if model.is_student:
+            raise WorkbenchError(
+                f"{diffusion} is a student: give it as the student, its teacher as diffusion."
+            )
+        lanes += [diffusion_lane(model, count, guidance=guidance) for count in steps]
+    if student is not None:
+        model = DiffusionModel.from_pretrained(student, device=device)
+        if not model.is_student:
+            raise WorkbenchError(f"{student} is no student: give it as diffusion.")
+        lanes += [diffusion_lane(model, count) for count in student_steps]
+    if pretrained is not None:
+        model = Pretrained.from_pretrained(pretrained, device=device)
+        lanes += [pretrained_lane(model, count, side=side) for count in student_steps]
+    names = [lane.name for lane in lanes]
+    if not lanes or len(set(names)) < len(names):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        why = "No model was given" if twice is None else f"Two lanes are called {twice!r}"
+        raise WorkbenchError(f"{why}: a race needs lanes of different names.")
+    return lanes
+
+
+def _training(card: dict[str, Any]) -> dict[str, Any]:
+    """What a card says of the cost of training."""
+    return {
+        name: card[name] for name in ("images", "seconds", "teacher_seconds") if card.get(name) is not None
+    }

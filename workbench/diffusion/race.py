@@ -1,0 +1,118 @@
+"""GAN against diffusion on equal terms: quality against time, evenness of walks, what a swapped word changes.
+
+Every lane draws the same prompts and is judged by the same judge against the same renders; times are medians
+of one run in which the lanes take turns. What was measured of a lane is kept, so that an interrupted race
+goes on, and a further lane does not ask for the others again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench import hardware
+from workbench.diffusion import race_plot, verdict
+from workbench.diffusion.lanes import Lane
+from workbench.diffusion.trials import edit_consistency, interleaved_times, smoothness
+from workbench.errors import WorkbenchError
+from workbench.evaluation.faithfulness import evaluate
+from workbench.evaluation.features import Judge
+from workbench.evaluation.figures import provenance
+from workbench.evaluation.perceptual import FeatureDistance
+from workbench.evaluation.reference import CACHE, Progress, check_request
+from workbench.images import check_place, write_whole
+
+SCHEMA = 1
+RESULT, TABLE, PLOT, KEPT = "race.json", "race.md", "race.png", "measured.json"
+SPREAD_PROMPTS, SPREAD_SAMPLES = 16, 4  # pictures that tell how various a prompt's pictures are
+
+
+def race(
+    lanes: Sequence[Lane], judge: Judge, out: str | Path, *, n: int = 200, seed: int = 0, rounds: int = 9,
+    edits: int = 32, paths: int = 4, distance: FeatureDistance | None = None,
+    progress: Progress | None = None, cache: Path | None = CACHE,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure all lanes and write race.json, race.md and race.png into `out`; the result.
+
+    n: pictures of a lane by which quality is told; edits, paths: samples of `edit_consistency`, walks of
+    `smoothness`; rounds: of `interleaved_times`. distance: for the walks, the shipped mini-CLIP's features
+    when None. The result holds "lanes", "race" (the figures that texts state) and "paragraph".
+    """
+    check_request(n, seed)
+    if not lanes:
+        raise WorkbenchError("There is nothing to race: give at least one lane.")
+    out = Path(out)
+    check_place(out)
+    out.mkdir(parents=True, exist_ok=True)
+    distance = distance or FeatureDistance()
+    about = {
+        "n": n, "seed": seed, "edits": edits, "paths": paths, "judge": judge.version,
+        "distance": distance.name, "threads": torch.get_num_threads(), "cpu": hardware.cpu_name(),
+    }  # fmt: skip
+    measured = []
+    for index, lane in enumerate(lanes):
+        if progress is not None:
+            progress(index + 1, len(lanes), f"lane {lane.name}")
+        measured.append(_measured(lane, judge, distance, out / KEPT, about, progress, cache))
+    times = interleaved_times(lanes, rounds=rounds, seed=seed)
+    rows = [
+        {**lane.facts(), **found, **times[lane.name]} for lane, found in zip(lanes, measured, strict=True)
+    ]
+    result = {"schema": SCHEMA, **about, "rounds": rounds, "lanes": rows, **provenance()}
+    result |= {"race": verdict.figures(result), "paragraph": verdict.paragraph(result)}
+    write_report(result, out)
+    return result
+
+
+def write_report(result: dict[str, Any], out: str | Path) -> list[Path]:
+    """race.json, race.md and race.png of a result."""
+    out = Path(out)
+    text = f"{verdict.table(result)}\n\n{result['paragraph']}\n"
+    facts = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    return [
+        write_whole(out / RESULT, lambda handle: handle.write(facts.encode())),
+        write_whole(out / TABLE, lambda handle: handle.write(text.encode())),
+        race_plot.draw(result, out / PLOT),
+    ]
+
+
+def _measured(
+    lane: Lane, judge: Judge, distance: FeatureDistance, kept: Path, about: dict[str, Any],
+    progress: Progress | None, cache: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Quality, walks and edits of one lane; what the file `kept` has of the same lane and settings serves."""
+    settings = {name: about[name] for name in ("n", "seed", "edits", "paths", "judge", "distance")}
+    facts = lane.facts()
+    key = json.dumps([settings, {k: facts[k] for k in ("name", "steps", "calls", "weights")}], sort_keys=True)
+    known = _read_kept(kept)
+    if key not in known:
+        n, seed = about["n"], about["seed"]
+        found = evaluate(
+            lane.draw, judge, n=n, seed=seed, progress=progress, cache=cache, batch_size=16,
+            diversity_prompts=SPREAD_PROMPTS, diversity_samples=SPREAD_SAMPLES,
+        )  # fmt: skip
+        names = ("coat", "pose", "scene", "light", "all", "frechet", "floor", "ratio", "diversity")
+        known[key] = {
+            **{name: found[name] for name in names},
+            "walk": smoothness(lane, distance, paths=about["paths"], seed=seed),
+            "edit": edit_consistency(lane, judge, n=about["edits"], seed=seed),
+        }
+        data = json.dumps(known, indent=1).encode()
+        write_whole(kept, lambda handle: handle.write(data))
+    return known[key]
+
+
+def _read_kept(path: Path) -> dict[str, dict]:
+    if not path.is_file():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WorkbenchError(
+            f"{path} is damaged ({error}): delete it, its lanes are measured again."
+        ) from error
+    return known if isinstance(known, dict) else {}

@@ -1,0 +1,64 @@
+"""The plot of a race: quality against time, a line of dots for each kind of lane."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from workbench.diffusion.lanes import DIFFUSION, GAN, OTHER, STUDENT
+from workbench.images import COLOURS, use_style, write_whole
+
+# kind -> (words, colour, marker, line): told apart by shape and dash, too
+LOOKS = {
+    GAN: ("GAN", COLOURS["gan"], "*", ""),
+    DIFFUSION: ("diffusion, by steps", COLOURS["diffusion"], "o", "-"),
+    STUDENT: ("its few-step student", COLOURS["diffusion"], "s", "--"),
+    OTHER: ("others", COLOURS["high"], "D", ""),
+}
+
+
+def draw(result: dict[str, Any], file: str | Path) -> Path:
+    """Write the plot of a race's result as a PNG; returns its path."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context():
+        use_style()
+        figure = Figure(figsize=(13, 5.2))
+        left, right = figure.subplots(1, 2)
+        for kind, (words, colour, marker, line) in LOOKS.items():
+            rows = sorted((row for row in result["lanes"] if row["kind"] == kind), key=lambda row: row["ms"])
+            if not rows:
+                continue
+            times = [row["ms"] for row in rows]
+            look = {
+                "color": colour, "marker": marker, "linestyle": line or "none",
+                "markersize": 18 if kind == GAN else 9,
+            }  # fmt: skip
+            left.plot(times, [row["ratio"] for row in rows], label=words, **look)
+            right.plot(times, [100 * row["all"] for row in rows], label=words, **look)
+            for row in rows:
+                text = row["name"] if kind == OTHER else str(row["steps"])
+                for axis, y in ((left, row["ratio"]), (right, 100 * row["all"])):
+                    if kind != GAN:
+                        axis.annotate(
+                            text, (row["ms"], y), (0, 9), textcoords="offset points", ha="center", fontsize=11
+                        )
+        left.axhline(1, color=COLOURS["real"], linestyle=":", linewidth=1.5)
+        left.annotate("renders against renders", (0.99, 1), (0, 4), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", ha="right", fontsize=11, color=COLOURS["real"])  # fmt: skip
+        left.set_yscale("log")
+        left.set_title("Distance from renders")
+        left.set_ylabel("Fréchet distance ÷ floor (lower is better)")
+        right.set_title("Faithful to the prompt")
+        right.set_ylabel("all four factors right, % (higher is better)")
+        right.set_ylim(-3, 103)
+        for axis in (left, right):
+            axis.set_xscale("log")
+            axis.set_xlabel("milliseconds a picture")
+            axis.margins(x=0.12)
+        right.legend(loc="best")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+    return write_whole(Path(file), lambda handle: handle.write(buffer.getvalue()))

@@ -1,0 +1,199 @@
+"""A race in words and numbers: a table, the figures that texts state, and one paragraph.
+
+Each sentence is chosen by the numbers, so that it is true whichever side wins, where they tie, and where a
+lane is missing. A result is that of `race`: {"n", "lanes": [{"name", "kind", "steps", "ms", "ratio", "all",
+…}]}; ratio is the Fréchet distance over its floor (lower is better, 1 is a render), all the share of pictures
+with all four factors right.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from workbench.diffusion.lanes import DIFFUSION, GAN, STUDENT
+
+ALIKE = 1.05  # times and distances within 5 % are called the same
+Row = dict[str, Any]
+TIE = "tie"
+
+
+def lane(result: dict[str, Any], kind: str) -> Row | None:
+    """The quickest lane of a kind whose distance is within 5 % of that kind's best; None without such."""
+    rows = [row for row in result["lanes"] if row["kind"] == kind]
+    best = min((row["ratio"] for row in rows), default=0.0)
+    return min((row for row in rows if row["ratio"] <= ALIKE * best), key=lambda row: row["ms"], default=None)
+
+
+def smaller(a: float, b: float) -> str:
+    """Which of two positive numbers is smaller: "first", "second" or "tie" within `ALIKE`."""
+    if max(a, b) <= ALIKE * min(a, b):
+        return TIE
+    return "first" if a < b else "second"
+
+
+def larger_share(a: float, b: float, n: int) -> str:
+    """Which of two shares of n is larger, beyond two standard errors of their difference."""
+    error = math.sqrt((a * (1 - a) + b * (1 - b)) / n)
+    if abs(a - b) <= 2 * error or a == b:
+        return TIE
+    return "first" if a > b else "second"
+
+
+def overtakes(result: dict[str, Any], kind: str = DIFFUSION) -> Row | None:
+    """The quickest lane of a kind whose distance is at most the GAN's; None without such, or without GAN."""
+    gan = lane(result, GAN)
+    rows = [] if gan is None else [
+        row for row in result["lanes"] if row["kind"] == kind and row["ratio"] <= gan["ratio"]
+    ]  # fmt: skip
+    return min(rows, key=lambda row: row["ms"], default=None)
+
+
+def figures(result: dict[str, Any]) -> dict[str, Any]:
+    """{"speed_ratio", "faithfulness": {"gan", "diffusion"}, "frechet": {…}, "steps"}: GAN and baseline
+    as `lane` picks it; speed_ratio is its time over the GAN's. {} where one of the two is missing.
+    """
+    gan, other = lane(result, GAN), lane(result, DIFFUSION)
+    if gan is None or other is None:
+        return {}
+    return {
+        "speed_ratio": other["ms"] / gan["ms"],
+        "faithfulness": {"gan": gan["all"], "diffusion": other["all"]},
+        "frechet": {"gan": gan["ratio"], "diffusion": other["ratio"]},
+        "steps": other["steps"],
+    }
+
+
+def paragraph(result: dict[str, Any]) -> str:
+    """What the numbers say, in a few sentences."""
+    gan, other, student = (lane(result, kind) for kind in (GAN, DIFFUSION, STUDENT))
+    if gan is None and other is None:
+        said = ["There is no GAN and no diffusion baseline in this race, so the two cannot be compared."]
+    elif gan is None:
+        said = [f"{_alone('The diffusion baseline', other)} There is no GAN beside it."]
+    elif other is None:
+        said = [
+            f"{_alone('The GAN', gan)} There is no diffusion baseline beside it: train one with `workbench "
+            "diffusion train`."
+        ]
+    else:
+        said = [_speed(gan, other), _distance(result, gan, other), _faithful(result, gan, other)]
+    if student is not None:
+        said.append(_student(result, student, gan, other))
+    if gan is not None and other is not None:
+        said += [_walks(gan, other), _edits(result, gan, other)]
+    return " ".join(sentence for sentence in said if sentence)
+
+
+def table(result: dict[str, Any]) -> str:
+    """All lanes, as Markdown."""
+    head = (
+        "| lane | passes | ms a picture | Fréchet ÷ floor | all four right | variety | word swapped: there | "
+        "others kept | walk: largest ÷ mean step |"
+    )
+    lines = [head, "|---|" + "---:|" * 8]
+    for row in result["lanes"]:
+        walk, edit = row.get("walk"), row.get("edit") or {}
+        shares = [f"{edit[name]:.0%}" if name in edit else "–" for name in ("reached", "kept")]
+        cells = [
+            row["name"], str(row["calls"]), f"{row['ms']:.1f}", f"{row['ratio']:.2f}", f"{row['all']:.1%}",
+            f"{row['diversity']:.2f}", *shares, f"{walk['largest']:.2f}" if walk else "–",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def _alone(what: str, row: Row) -> str:
+    return (
+        f"{what} takes {row['ms']:.0f} ms a picture at {_steps(row)}, has {row['all']:.1%} of its pictures "
+        f"right in all four factors, and is {row['ratio']:.2f} times the floor away from renders."
+    )
+
+
+def _speed(gan: Row, other: Row) -> str:
+    start = (
+        f"The GAN takes {gan['ms']:.0f} ms a picture, the diffusion baseline {other['ms']:.0f} ms at "
+        f"{_steps(other)}, the quickest that come within 5 % of its best distance"
+    )
+    which = smaller(gan["ms"], other["ms"])
+    if which == TIE:
+        return f"{start}: the same time."
+    ratio = other["ms"] / gan["ms"] if which == "first" else gan["ms"] / other["ms"]
+    quick = "the GAN" if which == "first" else "the diffusion baseline"
+    return f"{start}: {quick} is {ratio:.1f} times as fast."
+
+
+def _distance(result: dict[str, Any], gan: Row, other: Row) -> str:
+    numbers = f"{gan['ratio']:.2f} and {other['ratio']:.2f} times the floor"
+    which = smaller(gan["ratio"], other["ratio"])
+    if which == TIE:
+        return f"By Fréchet distance on the judge's features the two are alike ({numbers})."
+    if which == "first":
+        return (
+            f"By Fréchet distance on the judge's features the GAN is nearer to renders ({numbers}), whatever "
+            "the number of steps."
+        )
+    first = overtakes(result)
+    return (
+        "By Fréchet distance on the judge's features the diffusion baseline is nearer to renders "
+        f"({numbers}); it passes the GAN at {_steps(first)} and {first['ms']:.0f} ms."
+    )
+
+
+def _faithful(result: dict[str, Any], gan: Row, other: Row) -> str:
+    numbers = f"{gan['all']:.1%} and {other['all']:.1%} of pictures right in all four factors"
+    which = larger_share(gan["all"], other["all"], result["n"])
+    if which == TIE:
+        return f"In what the prompt says they do not differ beyond chance ({numbers})."
+    better = "The GAN" if which == "first" else "The diffusion baseline"
+    return f"{better} does what the prompt says more often ({numbers})."
+
+
+def _student(result: dict[str, Any], student: Row, gan: Row | None, other: Row | None) -> str:
+    start = (
+        f"The student, distilled from the baseline, takes {student['ms']:.0f} ms at {_steps(student)} and is "
+        f"{student['ratio']:.2f} times the floor away from renders"
+    )
+    said = []
+    for name, row in (("the GAN", gan), ("its teacher at its best", other)):
+        if row is not None:
+            time, far = smaller(student["ms"], row["ms"]), smaller(student["ratio"], row["ratio"])
+            words = {"first": "less", "second": "more", TIE: "the same"}
+            places = {"first": "nearer than", "second": "farther than", TIE: "as near as"}
+            said.append(f"{places[far]} {name} in {words[time]} time")
+    return f"{start}{': ' if said else ''}{', '.join(said)}."
+
+
+def _walks(gan: Row, other: Row) -> str:
+    if not gan.get("walk") or not other.get("walk"):
+        return ""
+    a, b = gan["walk"]["largest"], other["walk"]["largest"]
+    which, numbers = smaller(a, b), "its largest step is {:.1f} times the mean one, {:.1f} for {}"
+    if which == TIE:
+        return (
+            f"A walk from one noise to another is as even in both (largest ÷ mean step {a:.1f} and {b:.1f})."
+        )
+    if which == "first":
+        return (
+            f"A walk from one noise to another is more even in the GAN ({numbers.format(a, b, 'diffusion')})."
+        )
+    return f"A walk from one noise to another is more even in diffusion ({numbers.format(b, a, 'the GAN')})."
+
+
+def _edits(result: dict[str, Any], gan: Row, other: Row) -> str:
+    if not gan.get("edit") or not other.get("edit"):
+        return ""
+    a, b = gan["edit"]["both"], other["edit"]["both"]
+    numbers = f"{a:.0%} and {b:.0%}"
+    start = "With one word swapped and the seed kept, the new word comes true and the other factors stay"
+    which = larger_share(a, b, result["edits"])
+    if which == TIE:
+        return f"{start} in {numbers} of cases: no difference beyond chance."
+    return f"{start} more often in {'the GAN' if which == 'first' else 'diffusion'} ({numbers})."
+
+
+def _steps(row: Row) -> str:
+    return "1 step" if row["steps"] == 1 else f"{row['steps']} steps"
