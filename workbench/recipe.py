@@ -45,6 +45,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "versions": (dict,),
     "promise": (str,),
     "factor": (int,),  # of an upscaled picture: what one side was multiplied by
+    "cells": (int,),  # drawn so many times larger than that, then the mean of cells x cells pixels; absent: 1
     "noise": _NUMBER,  # deviation of the noise on its input
     "tile": (int,),  # side of the overlapping tiles that the whole network saw, absent where it saw the input
     "input": (dict,),  # the recipe of the picture that was enlarged; of one nobody drew its size and hash

@@ -204,10 +204,22 @@ def test_stop_ends_between_two_tiles_and_keeps_nothing(glass, tmp_path):
     assert set(glass.studio.work.rglob("*.png")) == before and not glass.stops.stop("someone")
 
 
+def test_a_factor_between_the_powers_is_drawn_larger_and_brought_down(glass, photo):
+    assert glass.factors() == [2, 4, 8, 16]
+    _, made = finished(upscale_work.enlarge(glass, ask(photo, factor=8)))
+    assert made.size == (8 * made.given.width, 8 * made.given.height)
+    assert [(one.factor, one.cells) for one in made.passes] == [(4, 1), (2, 2)]
+    assert any("mean of each 2 × 2 pixels" in note for note in made.notes)
+    tiles = upscale_view.tiles_html(made.given, made.passes)
+    assert tiles.count("Of each 2 × 2 pixels that are drawn the mean is kept") == 2  # label and caption
+    assert read_recipe(made.png)["cells"] == 2
+    assert upscale_work.open_again(glass, made.png, photo).verdict == "identical"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"factor": 8}, "a factor of 8 cannot be made exactly. Choose one of 4, 16"),
+        ({"factor": 3}, "a factor of 3 cannot be made exactly. Choose one of 2, 4, 8, 16"),
         ({"noise": 3}, "The noise is 3"),
         ({"noise": None}, "The noise is None"),
         ({"tile": "8"}, "The tile is 8"),

@@ -9,6 +9,8 @@ from tiny_upsampler import smooth_pictures, tiny_upsampler
 from workbench.errors import WorkbenchError
 from workbench.images import from_uint8, read_recipe, save_png, to_uint8
 from workbench.pipeline import Chain, Pipeline, Stopped, Upscaler, passes, remake, upscale
+from workbench.pipeline.chain import total_factor
+from workbench.pipeline.reduced import Reduced
 
 PROMPT = "white shepherd sitting snow"
 
@@ -124,13 +126,22 @@ def test_progress_counts_stages_and_stop_ends_inside_one(pipe, up):
 
 
 @pytest.mark.parametrize(
-    ("own", "can"), [(2, {2: 1, 4: 2, 8: 3, 16: 4}), (4, {4: 1, 16: 2}), (8, {8: 1}), (16, {16: 1})]
+    ("own", "can"),
+    [  # factor: (passes, cells of the last)
+        (2, {2: (1, 1), 4: (2, 1), 8: (3, 1), 16: (4, 1)}),
+        (4, {2: (1, 2), 4: (1, 1), 8: (2, 2), 16: (2, 1)}),
+        (8, {2: (1, 4), 4: (1, 2), 8: (1, 1)}),
+        (16, {2: (1, 8), 4: (1, 4), 8: (1, 2), 16: (1, 1)}),
+    ],
 )
 def test_a_factor_is_reached_exactly_or_refused(text_encoder, own, can):
     up = Upscaler(tiny_upsampler(own), text_encoder, {"name": "mine"})
-    for factor in (1, 2, 3, 4, 8, 16, 32, 0, -4, 2.5, True):
+    for factor in (1, 2, 3, 4, 6, 8, 16, 32, 0, -4, 2.5, True):
         if factor in can and factor is not True:
-            assert passes(up, factor) == [up] * can[factor]
+            count, cells = can[factor]
+            stages = passes(up, factor)
+            assert stages == [up] * (count - 1) + [up if cells == 1 else Reduced(up, cells)]
+            assert total_factor(stages) == factor
         else:
             with pytest.raises(WorkbenchError, match=f"mine enlarges {own} times.*{list(can)[-1]}"):
                 passes(up, factor)

@@ -61,7 +61,7 @@ class Magnifier:
         return None
 
     def factors(self) -> list[int]:
-        """What the upscaler can multiply a side by, in one pass or in several."""
+        """What a side can be multiplied by: in one pass, in several, or drawn larger and brought down."""
         from workbench.models.upsampler import FACTORS
         from workbench.pipeline import passes
 

@@ -112,7 +112,10 @@ def control_part(room: Room) -> None:
         room.seed = gr.Textbox("1", label="Seed", elem_id="up-seed", max_lines=1, scale=3, min_width=110)
         room.dice = gr.Button("New seed", elem_id="up-dice", scale=1, min_width=130)
     with gr.Row(equal_height=True):
-        room.factor = gr.Radio([4], value=4, label="Times larger", elem_id="up-factor", min_width=130)
+        room.factor = gr.Radio(
+            [4], value=4, label="Times larger", elem_id="up-factor", min_width=130,
+            info="Between the model's own powers: drawn larger, then brought down by exact means.",
+        )  # fmt: skip
         room.tile = gr.Dropdown(
             list(_TILES), value=_TILES[0], label="Side of a tile, px", elem_id="up-tile", min_width=130,
             filterable=False,

@@ -119,6 +119,8 @@ def tiles_said(one: Any) -> str:
     size = f"{one.width} × {one.height} px"
     tiles = f"{one.pieces} tile" + ("" if one.pieces == 1 else "s")
     memory = f"About {megabytes(one.seen)} for what the network sees and {megabytes(one.drawn)} for a tile."
+    if one.cells > 1:
+        memory += f" Of each {one.cells} × {one.cells} pixels that are drawn the mean is kept."
     if one.cut.network is None:
         joined = (
             "nothing is joined" if one.pieces == 1 else "each to the last pixel as in one piece, no seams"

@@ -38,7 +38,8 @@ class Ask:
 class Pass:
     """One pass over width × height pixels and how it is cut (`workbench.pipeline.tiles.Plan`).
 
-    boxes: (left, top, right, bottom) in pixels of its input; seen, drawn: bytes of features.
+    boxes: (left, top, right, bottom) in pixels of its input; seen, drawn: bytes of features; cells: side of
+    the cells whose mean is kept, 1 for every pixel.
     """
 
     width: int
@@ -49,6 +50,7 @@ class Pass:
     pieces: int
     seen: int
     drawn: int
+    cells: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,10 +214,12 @@ def _shown(before: Any, after: Any, alpha: Any, folder: Path, name: str, png: Pa
 def plans(glass: Magnifier, height: int, width: int, ask: Ask) -> tuple[Pass, ...]:
     """How each pass over a picture of height × width pixels is cut into tiles; nothing is drawn."""
     from workbench.pipeline import passes, tiles
+    from workbench.pipeline.reduced import Reduced
 
     found = []
     check_page(height, width, ask.factor)
-    for up in passes(glass.upscaler(), ask.factor):
+    for stage in passes(glass.upscaler(), ask.factor):
+        up = stage.upscaler if isinstance(stage, Reduced) else stage
         config = getattr(getattr(up, "U", None), "config", None)
         if config is None:  # AuraSR in the place of ours cuts in its own way
             return ()
@@ -233,11 +237,12 @@ def plans(glass: Magnifier, height: int, width: int, ask: Ask) -> tuple[Pass, ..
         boxes = tuple((left, top, right, bottom) for top, bottom in rows for left, right in columns)
         found.append(
             Pass(
-                width=width, height=height, factor=config.factor, cut=cut, boxes=boxes, seen=seen,
+                width=width, height=height, factor=stage.factor, cut=cut, boxes=boxes, seen=seen,
                 drawn=drawn, pieces=tiles.count(height, width, cut, config.window),
+                cells=config.factor // stage.factor,
             )
         )  # fmt: skip
-        height, width = height * config.factor, width * config.factor
+        height, width = height * stage.factor, width * stage.factor
     return tuple(found)
 
 

@@ -50,7 +50,7 @@ def upscale(
         picture: Picture, folder or film to enlarge.
         out: File or folder to write.
         prompt: What the picture shows; else its line in metadata.jsonl, a .txt beside it, its own recipe.
-        factor: What each side is multiplied by: the model's own factor, or that taken several times.
+        factor: What each side is multiplied by; between powers of the model's own, drawn larger and averaged.
         model: Upscaler folder or Hugging Face name, or aura-sr.
         seed: Another seed draws other detail.
         noise: Noise put on the input: the more, the more is drawn anew.

@@ -107,6 +107,7 @@ class AuraSR:
         noise: float = 0.0,
         tile: int | None = None,
         batch_size: int = 1,
+        cells: int = 1,
         inputs: Sequence[Mapping[str, Any]] | None = None,
         progress: Callable[[int, int], None] | None = None,
         stop: Stop = None,
@@ -114,7 +115,8 @@ class AuraSR:
         """Enlarge pictures [N, 3, H, W] in [-1, 1], as `Upscaler`; the squares are fixed, so tile and
         batch_size change nothing, and prompts are ignored, which `warnings` says.
         """
-        count, (height, width) = check_pictures(images, self.factor)
+        times = self.factor // tiles.check_cells(cells, self.factor)
+        count, (height, width) = check_pictures(images, times)
         seeds = check_seeds(seed, count)
         noise = check_noise(noise, self.noise_max)
         given = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -122,14 +124,15 @@ class AuraSR:
         step = ticker(count * len(rows) * len(columns), progress, stop)
         z = draw_z(seeds, self.network.style_network.dim_in, stream=_Z_STREAM)
         with torch.inference_mode(False):
-            out = torch.zeros(count, 3, height * self.factor, width * self.factor)
+            out = torch.zeros(count, 3, height * times, width * times)
         for k in range(count):
-            self._draw(images[k : k + 1].float().cpu(), seeds[k], z[k : k + 1], out[k], (rows, columns), step)
+            low = images[k : k + 1].float().cpu()
+            self._draw(low, seeds[k], z[k : k + 1], out[k], (rows, columns), cells, step)
         several = len(rows) * len(columns) > 1
         recipe_list = stage_recipes(
             self, prompts=[""] * count, seeds=seeds, z=z,
             inputs=inputs or [picture_recipe(image) for image in images],
-            size=(out.shape[3], out.shape[2]), noise=noise, tile=self.side if several else None,
+            size=(out.shape[3], out.shape[2]), noise=noise, tile=self.side if several else None, cells=cells,
             dtype=torch.float32, sampler="AuraSR", exact=True,
         )  # fmt: skip
         return Upscaled(out, [""] * count, seeds, recipe_list, [UNREAD] if any(given) else [])
@@ -142,21 +145,22 @@ class AuraSR:
         starts = [min(start, length - self.side) for start, _ in spans]
         return [(start, start + self.side) for start in dict.fromkeys(starts)]
 
-    def _draw(self, low, seed, z, out, squares, step) -> None:
-        """One picture into out [3, fH, fW]."""
+    def _draw(self, low, seed, z, out, squares, cells, step) -> None:
+        """One picture into out [3, fH / cells, fW / cells]; squares: spans of rows and of columns."""
         rows, columns = squares
         high, wide = rows[-1][1], columns[-1][1]
         padded = F.pad(low, (0, wide - low.shape[3], 0, high - low.shape[2]), mode="replicate")
         overlap, f = int(_OVERLAP * self.side), self.factor
         down, across = (tiles.blend(spans, overlap, f) for spans in squares)
         styles = self.network.style_network(z.to(self.device))
-        whole = torch.zeros(3, f * high, f * wide)
+        times = f // cells
+        whole = torch.zeros(3, times * high, times * wide)
         for r, (top, bottom) in enumerate(rows):
             for c, (left, right) in enumerate(columns):
                 square = (padded[..., top:bottom, left:right] + 1) / 2
                 drawn = self._square(square.to(self.device), styles, generator_for(seed, _INNER_STREAM))
-                place = whole[:, f * top : f * bottom, f * left : f * right]
-                place += drawn * down[r][:, None] * across[c]
+                place = whole[:, times * top : times * bottom, times * left : times * right]
+                place += tiles.mean(drawn * down[r][:, None] * across[c], cells)
                 step()
         out.copy_(whole[:, : out.shape[1], : out.shape[2]].clamp(-1, 1))
 

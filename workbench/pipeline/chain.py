@@ -17,13 +17,16 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.images import from_uint8
 from workbench.models.upsampler import FACTORS
+from workbench.pipeline.aurasr import AuraSR
 from workbench.pipeline.core import Samples, check_count
 from workbench.pipeline.inputs import Stop, check_pictures, check_seeds
+from workbench.pipeline.reduced import Reduced
 from workbench.pipeline.stage_recipes import picture_recipe
 from workbench.pipeline.upscaler import Upscaled, Upscaler
 
 # (prompt, seed=…) -> Samples of one picture, or the picture: a tensor in [-1, 1], uint8 [H, W, 3], PIL's
 Source = Callable[..., Samples | Tensor | np.ndarray | Image.Image]
+Stage = Upscaler | AuraSR | Reduced
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Chain:
     several; the same one may stand there twice.
     """
 
-    def __init__(self, source: Source, upscalers: Upscaler | Sequence[Upscaler]):
+    def __init__(self, source: Source, upscalers: Stage | Sequence[Stage]):
         self.source = source
         self.upscalers = list(upscalers) if isinstance(upscalers, Sequence) else [upscalers]
         if not self.upscalers:
@@ -96,7 +99,7 @@ class Chain:
 
 
 def upscale(
-    upscalers: Sequence[Upscaler],
+    upscalers: Sequence[Stage],
     images: Tensor,
     prompts: str | Sequence[str] = "",
     *,
@@ -121,20 +124,35 @@ def upscale(
     )
 
 
-def passes(upscaler: Upscaler, factor: int) -> list[Upscaler]:
-    """The upscaler as often as `factor` needs it; WorkbenchError, with the factors it can, for others."""
-    can = [upscaler.factor**n for n in range(1, 5) if upscaler.factor**n <= max(FACTORS)]
+def passes(upscaler: Upscaler | AuraSR, factor: int) -> list[Stage]:
+    """The upscaler as often as `factor` needs it. A factor between its powers takes the next one, whose last
+    pass is brought down as it is drawn (`reduced.py`); one that no power is a multiple of, or that is 1 or
+    less, is a WorkbenchError with those that can be made.
+    """
+    powers = [upscaler.factor**n for n in range(1, 5) if upscaler.factor**n <= max(FACTORS)]
+    can = [k for k in range(2, powers[-1] + 1) if any(_last_cells(upscaler.factor, p, k) for p in powers)]
     if isinstance(factor, bool) or factor not in can:
         said = ", ".join(map(str, can))
         raise WorkbenchError(
-            f"{upscaler.name} enlarges {upscaler.factor} times, once or in series: a factor of "
-            f"{str(factor)[:20]} cannot be made exactly. Choose {'one of ' if len(can) > 1 else ''}{said}, "
-            "or another model."
+            f"{upscaler.name} enlarges {upscaler.factor} times, once or in series, and what it draws can be "
+            f"brought down by whole cells of pixels: a factor of {str(factor)[:20]} cannot be made exactly. "
+            f"Choose {'one of ' if len(can) > 1 else ''}{said}, or another model."
         )
-    return [upscaler] * (can.index(factor) + 1)
+    factor = int(factor)
+    times = next(n for n, p in enumerate(powers) if _last_cells(upscaler.factor, p, factor))
+    cells = _last_cells(upscaler.factor, powers[times], factor)
+    return [*[upscaler] * times, upscaler if cells == 1 else Reduced(upscaler, cells)]
 
 
-def total_factor(upscalers: Sequence[Upscaler]) -> int:
+def _last_cells(own: int, power: int, factor: int) -> int:
+    """Side of the cells that bring `power` of an upscaler of `own` down to `factor` in its last pass; 0 where
+    whole cells of that pass do not.
+    """
+    cells, rest = divmod(power, factor)
+    return cells if rest == 0 and 1 <= cells < own and own % cells == 0 else 0
+
+
+def total_factor(upscalers: Sequence[Stage]) -> int:
     """The product of the factors."""
     total = 1
     for upscaler in upscalers:
@@ -165,7 +183,7 @@ def as_samples(drawn: Samples | Tensor | np.ndarray | Image.Image, prompt: str, 
 
 
 def _stages(
-    upscalers: Sequence[Upscaler],
+    upscalers: Sequence[Stage],
     small: Samples,
     prompts: list[str],
     *,

@@ -68,6 +68,7 @@ class Maker:
                 recipe["prompt"],
                 seed=recipe["seed"],
                 noise=recipe.get("noise", 0.0),
+                cells=recipe.get("cells", 1),
                 inputs=below.recipes,
             )
         if self.replay is not None:
@@ -77,11 +78,12 @@ class Maker:
     def _upscaler(self, recipe: Recipe) -> Upscaler:
         """The one that made it; where that is not at hand, one of the same factor."""
         same = [up for up in self.upscalers if up.weight_hash == recipe.get("weight_hash")]
-        near = [up for up in self.upscalers if up.factor == recipe.get("factor")]
+        factor = recipe.get("factor", 0) * recipe.get("cells", 1)
+        near = [up for up in self.upscalers if up.factor == factor]
         if not same and not near:
             who = f"{str(recipe.get('model'))[:60]}, weights {str(recipe.get('weight_hash'))[:10]}"
             raise WorkbenchError(
-                f"{self.name} was enlarged {str(recipe.get('factor'))[:4]} times by an upscaler ({who}): "
+                f"{self.name} was enlarged {str(factor)[:4]} times by an upscaler ({who}): "
                 "give its model folder, too."
             )
         return (same or near)[0]
@@ -114,6 +116,7 @@ def differences(then: Recipe, now: Recipe) -> list[str]:
         ("noise_hash", "The same seed gave other noise, or the recipe was edited."),
         ("prompt", "The prompt is read differently here."),
         ("tile", "The network saw it in other tiles."),
+        ("cells", "It was brought down from another size."),
     ):
         if then.get(field) != now.get(field):
             found.append(words)

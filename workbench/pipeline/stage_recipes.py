@@ -39,18 +39,21 @@ def stage_recipes(
     size: tuple[int, int],
     noise: float,
     tile: int | None,
+    cells: int,
     dtype: torch.dtype,
     sampler: str,
     exact: bool,
 ) -> list[dict[str, Any]]:
     """A recipe for each picture. size: (width, height); tile: of the overlapping tiles that the whole network
-    saw, None where it saw the input whole; exact: drawn one by one, in the usual pieces.
+    saw, None where it saw the input whole; cells: side of the cells whose mean was kept, 1 for every pixel;
+    exact: drawn one by one, in the usual pieces.
     """
     kind = str(dtype).removeprefix("torch.")
     exact = exact and model.device.type == "cpu" and kind == "float32"
     common = {
-        "factor": model.factor,
+        "factor": model.factor // cells,
         "noise": noise,
+        **({} if cells == 1 else {"cells": cells}),
         **({} if tile is None else {"tile": tile}),
         "steps": 1,
         "sampler": sampler,

@@ -4,7 +4,10 @@ Two tiers. Up to a size `Upsampler.trunk` sees the whole input, and what lies ab
 piece by piece with the few pixels around that decide it: exact, so nothing has to be joined. Beyond that the
 whole network sees overlapping tiles, whose pictures are blended by weights that sum to one.
 
-Letters: H x W pixels of the input, f the factor. Sides are in pixels of the input.
+Where less than the network's factor is asked for, each piece is brought down as soon as it is drawn, by the
+exact mean of its k x k cells: the larger picture is never held.
+
+Letters: H x W pixels of the input, f the factor, k what it is divided by. Sides are in pixels of the input.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
@@ -94,15 +98,18 @@ def enlarge(
     out: Tensor,
     cut: Plan,
     step: Callable[[], None] = lambda: None,
+    cells: int = 1,
 ) -> None:
-    """Writes U's picture of low [N, 3, H, W] into out [N, 3, fH, fW] float32, in [-1, 1].
+    """Writes U's picture of low [N, 3, H, W] into out [N, 3, fH / k, fW / k] float32, in [-1, 1].
 
     low may lie on the CPU while U lies on a GPU. step is called after each piece (`count` says how often);
-    what it raises ends the work.
+    what it raises ends the work. cells: k, a divisor of f.
     """
     height, width = low.shape[-2:]
     if cut.network is None:
-        _grow_pieces(U, low, ws, text, out, cut.piece, step)
+        for place, drawn in _grow_pieces(U, low, ws, text, cut.piece):
+            out[_large(place, U.config.factor // cells)] = mean(drawn, cells)
+            step()
         return
     out.zero_()
     f, window = U.config.factor, U.config.window
@@ -112,11 +119,27 @@ def enlarge(
     )  # weights of each row and column of tiles
     for (top, bottom), row_weights in zip(rows, down, strict=True):
         for (left, right), column_weights in zip(columns, across, strict=True):
-            part = torch.empty(len(low), 3, f * (bottom - top), f * (right - left))
-            _grow_pieces(U, low[..., top:bottom, left:right], ws, text, part, cut.piece, step)
-            part *= row_weights[:, None] * column_weights
-            out[..., f * top : f * bottom, f * left : f * right] += part
+            weights = row_weights[:, None] * column_weights
+            for place, drawn in _grow_pieces(U, low[..., top:bottom, left:right], ws, text, cut.piece):
+                drawn = drawn * weights[_large(place, f)[1:]]
+                out[_large(_moved(place, top, left), f // cells)] += mean(drawn, cells)
+                step()
     out.clamp_(-1, 1)  # the sum of the weights is one up to rounding
+
+
+def mean(pictures: Tensor, cells: int) -> Tensor:
+    """[..., H, W] -> [..., H / cells, W / cells], the exact mean of cells x cells pixels."""
+    return pictures if cells == 1 else F.avg_pool2d(pictures, cells)
+
+
+def check_cells(cells: object, factor: int) -> int:
+    """`cells` where it divides the factor; else a WorkbenchError."""
+    if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1 or factor % cells:
+        raise WorkbenchError(
+            f"The picture is to be brought down by {str(cells)[:20]}: expected a whole number that divides "
+            f"{factor}, the model's factor."
+        )
+    return cells
 
 
 def count(height: int, width: int, cut: Plan, window: int) -> int:
@@ -171,15 +194,11 @@ def blend(spans: list[Span], overlap: int, factor: int) -> list[Tensor]:
 
 
 def _grow_pieces(
-    U: Upsampler,
-    low: Tensor,
-    ws: Tensor,
-    text: Text | None,
-    out: Tensor,
-    piece: int,
-    step: Callable[[], None],
-) -> None:
-    """The trunk on all of `low`, everything above it piece by piece."""
+    U: Upsampler, low: Tensor, ws: Tensor, text: Text | None, piece: int
+) -> Iterator[tuple[tuple[Span, Span], Tensor]]:
+    """The trunk on all of `low`, everything above it piece by piece: (rows and columns of the input, their
+    picture on the CPU).
+    """
     f, halo = U.config.factor, U.config.halo
     x, rgb = U.trunk(low.to(ws.device), ws, text)
     for (top, bottom), (left, right) in _grid(*low.shape[-2:], piece):
@@ -187,8 +206,18 @@ def _grow_pieces(
         seen = (..., slice(a, bottom + halo), slice(b, right + halo))
         drawn = U.grow(x[seen], rgb[seen], ws)[0]
         inner = drawn[..., f * (top - a) : f * (bottom - a), f * (left - b) : f * (right - b)]
-        out[..., f * top : f * bottom, f * left : f * right] = inner.float().clamp(-1, 1)
-        step()
+        yield ((top, bottom), (left, right)), inner.float().clamp(-1, 1).cpu()
+
+
+def _large(place: tuple[Span, Span], factor: int) -> tuple:
+    """The index of a place of the input in a picture `factor` times as large."""
+    (top, bottom), (left, right) = place
+    return ..., slice(factor * top, factor * bottom), slice(factor * left, factor * right)
+
+
+def _moved(place: tuple[Span, Span], top: int, left: int) -> tuple[Span, Span]:
+    (a, b), (c, d) = place
+    return (a + top, b + top), (c + left, d + left)
 
 
 def _grid(height: int, width: int, piece: int) -> Iterator[tuple[Span, Span]]:

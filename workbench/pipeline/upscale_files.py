@@ -19,11 +19,10 @@ from workbench.datasets.tree import is_picture_name, shown, walk
 from workbench.errors import WorkbenchError
 from workbench.images import check_place, clear_os_error, from_uint8, save_png, to_uint8
 from workbench.pipeline import animated, picture_files
-from workbench.pipeline.chain import Chained, total_factor, upscale
+from workbench.pipeline.chain import Chained, Stage, total_factor, upscale
 from workbench.pipeline.inputs import Stop, Stopped
 from workbench.pipeline.picture_files import PictureFile
 from workbench.pipeline.stage_recipes import picture_recipe
-from workbench.pipeline.upscaler import Upscaler
 
 Progress = Callable[[int, int, str], None]
 
@@ -34,7 +33,7 @@ class Job:
     recipe, and the model's neutral prompt where nothing does. The rest is as in an Upscaler's call.
     """
 
-    upscalers: Sequence[Upscaler]
+    upscalers: Sequence[Stage]
     prompt: str | None = None
     seed: int = 0
     noise: float = 0.0
@@ -214,6 +213,7 @@ def _made_so(target: Path, loaded: PictureFile, job: Job, prompt: str) -> bool:
     for number, upscaler in reversed(list(enumerate(job.upscalers))):
         wanted = {
             "weight_hash": upscaler.weight_hash,
+            "factor": upscaler.factor,
             "seed": job.seed,
             "noise": 0.0 if number else job.noise,
             "prompt": upscaler.read(prompt),

@@ -170,11 +170,12 @@ class Upscaler:
         noise: float = 0.0,
         tile: int | None = None,
         batch_size: int = 1,
+        cells: int = 1,
         inputs: Sequence[Mapping[str, Any]] | None = None,
         progress: Callable[[int, int], None] | None = None,
         stop: Stop = None,
     ) -> Upscaled:
-        """Enlarge pictures [N, 3, H, W] in [-1, 1], each side `factor` times.
+        """Enlarge pictures [N, 3, H, W] in [-1, 1], each side `factor / cells` times.
 
         Args:
             prompts: one for all, or one for each; an empty one reads `neutral_prompt`.
@@ -184,13 +185,15 @@ class Upscaler:
             tile: side in pixels of the input that is drawn at once; changes memory, not what is drawn (the
                 last bits may differ).
             batch_size: 1 gives the same bits alone or in any company on a CPU; more is faster and close.
+            cells: each piece is brought down by the mean of cells x cells pixels as it is drawn.
             inputs: the recipes of the pictures, where they were drawn by something that has one.
             progress: called with (done, total) after each piece of the pictures.
             stop: asked after each piece; Stopped is raised when it is set, or says True.
 
-        Mistakes (shape, size, prompt, seed, noise, tile) raise WorkbenchError before any work.
+        Mistakes (shape, size, prompt, seed, noise, tile, cells) raise WorkbenchError before any work.
         """
-        count, (height, width) = check_pictures(images, self.factor)
+        times = self.factor // tiles.check_cells(cells, self.factor)
+        count, (height, width) = check_pictures(images, times)
         texts, warnings = self._texts(prompts, count)
         seeds = check_seeds(seed, count)
         noise = check_noise(noise, self.noise_max)
@@ -202,7 +205,7 @@ class Upscaler:
         )  # fmt: skip
         batches = -(-count // batch_size)
         step = ticker(batches * tiles.count(height, width, cut, self.U.config.window), progress, stop)
-        out = torch.empty(count, 3, height * self.factor, width * self.factor)
+        out = torch.empty(count, 3, height * times, width * times)
         z = draw_z(seeds, self.U.config.z_dim, stream=_Z_STREAM)
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
@@ -210,11 +213,11 @@ class Upscaler:
             with torch.inference_mode():
                 text = self._text_of(texts[part])
                 w = self._w(z[part], text, noise)
-                tiles.enlarge(self.U, low, w, text, out[part], cut, step)
+                tiles.enlarge(self.U, low, w, text, out[part], cut, step, cells)
         drawn = inputs or [picture_recipe(image) for image in images]
         recipe_list = stage_recipes(
             self, prompts=texts, seeds=seeds, z=z, inputs=drawn, size=(out.shape[3], out.shape[2]),
-            noise=noise, tile=cut.network, dtype=self.U.compute_dtype, sampler="GigaGAN",
+            noise=noise, tile=cut.network, cells=cells, dtype=self.U.compute_dtype, sampler="GigaGAN",
             exact=tile is None and batch_size == 1,
         )  # fmt: skip
         return Upscaled(out, texts, seeds, recipe_list, warnings)
