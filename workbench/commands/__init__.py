@@ -6,6 +6,7 @@ Heavy imports stay inside the functions, so that --help answers at once and impo
 from workbench.commands import (  # each adds its own to the tree
     carry,
     data,
+    diffusion,
     evaluate,
     latents,
     make,
@@ -21,6 +22,7 @@ __all__ = [
     "app",
     "carry",
     "data",
+    "diffusion",
     "evaluate",
     "find_model",
     "latents",

@@ -19,7 +19,7 @@ from workbench.commands.common import (
     print_json,
     say_progress,
 )
-from workbench.commands.train_options import Amount
+from workbench.commands.train_options import Amount, Grid
 
 diffusion = SubcommandApp()
 app.command(diffusion, name="diffusion", help="Train and distil a diffusion model on a GAN's terms.")
@@ -40,6 +40,9 @@ def train(
     seed: int = 0,
     lr: Weight = None,
     clip: str = CLIP,
+    sample_every: Amount = None,
+    checkpoint_every: Amount = None,
+    grid: Grid = None,
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     device: Text = None,
 ) -> int:
@@ -55,14 +58,19 @@ def train(
         seed: Seed of weights, batches and noise.
         lr: Learning rate of Adam; 1e-3 when left out.
         clip: CLIP folder or open_clip name whose text tower reads the captions.
+        sample_every: Between two grids of pictures; at first four times as often.
+        checkpoint_every: Between two checkpoints.
+        grid: Shape of the grids; 6x4 when left out.
         precision: auto measures the machine for a second.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
     """
     from workbench.diffusion.config import DiffusionConfig
     from workbench.diffusion.training import train_baseline
 
-    asked = {"batch_size": batch_size, "lr": lr, "minutes": minutes, "images": images}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = _given(
+        batch_size=batch_size, lr=lr, minutes=minutes, images=images, sample_every_nimg=sample_every,
+        checkpoint_every_nimg=checkpoint_every, grid=grid,
+    )  # fmt: skip
     config = DiffusionConfig(preset=preset, seed=seed, precision=precision, **given)
     result = train_baseline(config, data, out, clip=find_model(clip), device=device)
     return STOPPED if result.reason == "stopped" else 0
@@ -83,6 +91,9 @@ def distill(
     rank: Whole = None,
     batch_size: Whole = None,
     seed: int = 0,
+    sample_every: Amount = None,
+    checkpoint_every: Amount = None,
+    grid: Grid = None,
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     device: Text = None,
 ) -> int:
@@ -101,18 +112,21 @@ def distill(
         rank: Of the adapters; 8 when left out.
         batch_size: Pictures a step; even; 32 when left out.
         seed: Seed of adapters, batches and noise.
+        sample_every: Between two grids of pictures; at first four times as often.
+        checkpoint_every: Between two checkpoints.
+        grid: Shape of the grids; 6x4 when left out.
         precision: auto measures the machine for a second.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
     """
     from workbench.diffusion.config import DistillConfig
     from workbench.diffusion.distilling import distil
 
-    asked = {
-        "minutes": minutes, "images": images, "guidance": guidance, "rank": rank, "batch_size": batch_size,
-        "consistency_weight": consistency_weight, "adversarial_weight": adversarial_weight,
-        "score_weight": score_weight,
-    }  # fmt: skip
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = _given(
+        minutes=minutes, images=images, guidance=guidance, rank=rank, batch_size=batch_size,
+        consistency_weight=consistency_weight, adversarial_weight=adversarial_weight,
+        score_weight=score_weight, sample_every_nimg=sample_every, checkpoint_every_nimg=checkpoint_every,
+        grid=grid,
+    )  # fmt: skip
     config = DistillConfig(seed=seed, precision=precision, **given)
     result = distil(config, find_model(teacher), data, out, device=device)
     return STOPPED if result.reason == "stopped" else 0
@@ -177,3 +191,8 @@ def compare(
         print_json(result)
     else:
         print(f"{verdict.table(result)}\n\n{result['paragraph']}")
+
+
+def _given(**asked: object) -> dict[str, object]:
+    """What was asked for: the rest stays at its default."""
+    return {name: value for name, value in asked.items() if value is not None}

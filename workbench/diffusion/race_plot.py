@@ -25,7 +25,7 @@ def draw(result: dict[str, Any], file: str | Path) -> Path:
 
     with mpl.rc_context():
         use_style()
-        figure = Figure(figsize=(13, 5.2))
+        figure = Figure(figsize=(13, 5.6))
         left, right = figure.subplots(1, 2)
         for kind, (words, colour, marker, line) in LOOKS.items():
             rows = sorted((row for row in result["lanes"] if row["kind"] == kind), key=lambda row: row["ms"])
@@ -58,7 +58,14 @@ def draw(result: dict[str, Any], file: str | Path) -> Path:
             axis.set_xscale("log")
             axis.set_xlabel("milliseconds a picture")
             axis.margins(x=0.12)
-        right.legend(loc="best")
+            axis.xaxis.set_major_formatter(_plain)
+        left.yaxis.set_major_formatter(_plain)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
     return write_whole(Path(file), lambda handle: handle.write(buffer.getvalue()))
+
+
+def _plain(value: float, place: int) -> str:
+    """A number on a logarithmic axis as people write it."""
+    return f"{value:,g}"
