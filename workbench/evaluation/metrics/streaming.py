@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from workbench import hardware
 from workbench.evaluation.metrics.meters import Meter
 from workbench.evaluation.metrics.sources import Source, digest
 from workbench.evaluation.metrics.team import ALONE, Team
@@ -51,18 +52,19 @@ def stream(
     if place is not None and not fresh:
         done = _load(place, key, meters)
     since = 0
-    for at in range(done, len(batches)):
-        first = batches[at] * batch_size
-        batch = source.batch(first, min(n, first + batch_size))
-        for meter in meters:
-            meter.add(batch)
-        since += len(batch)
-        last = at == len(batches) - 1
-        if place is not None and (last or since >= save_every):
-            _save(place, key, meters, at + 1)
-            since = 0
-        if progress is not None and team.is_main:
-            progress(min(n, (at + 1) * batch_size * team.world) if not last else n, n, what)
+    with hardware.kept_memory():
+        for at in range(done, len(batches)):
+            first = batches[at] * batch_size
+            batch = source.batch(first, min(n, first + batch_size))
+            for meter in meters:
+                meter.add(batch)
+            since += len(batch)
+            last = at == len(batches) - 1
+            if place is not None and (last or since >= save_every):
+                _save(place, key, meters, at + 1)
+                since = 0
+            if progress is not None and team.is_main:
+                progress(n if last else min(n, (at + 1) * batch_size * team.world), n, what)
     for meter in meters:
         team.add_up(meter.state)
 
