@@ -21,6 +21,8 @@ from workbench.app.edit import edit_tab
 from workbench.app.jobs import Facts, Studio, in_words
 from workbench.app.learn import learn_tab
 from workbench.app.magnifier import Magnifier
+from workbench.app.race import race_tab
+from workbench.app.race_lanes import Track
 from workbench.app.runs import Shelf
 from workbench.app.theme import css, head, theme
 from workbench.app.training import training_tab
@@ -39,6 +41,8 @@ def build(
     model_folder: str | Path | None = None,
     run_folder: str | Path | None = None,
     upscaler_folder: str | Path | None = None,
+    diffusion_folder: str | Path | None = None,
+    student_folder: str | Path | None = None,
 ) -> gr.Blocks:
     """The page, not yet served.
 
@@ -46,11 +50,14 @@ def build(
         model_folder: a model folder or Hub name; the shipped model when None. Missing, the page says so.
         run_folder: a run, or a folder of runs, to show first beside the shipped one and those under runs/.
         upscaler_folder: the same of an upscaler; missing, the Upscale tab says so.
+        diffusion_folder, student_folder: models that race against the GAN; what ships or lies under runs/
+            when None.
     """
     own_cache()
     pictures = tempfile.TemporaryDirectory(prefix="workbench-app-")  # gone when the page is
     studio = Studio(_model(model_folder, MODEL), Path(pictures.name))
     glass = Magnifier(_model(upscaler_folder, UPSCALER), studio)
+    track = Track(studio, *(None if f is None else str(f) for f in (diffusion_folder, student_folder)))
     shelf = Shelf(
         shipped=SHIPPED_RUN, runs=Path("runs"), named=None if run_folder is None else Path(run_folder)
     )
@@ -67,6 +74,8 @@ def build(
                 dataset_tab(Path("runs"), tab)
             with gr.Tab("Training", id="training") as tab:
                 training_tab(shelf, tab)
+            with gr.Tab("Race", id="race") as tab:
+                race_tab(track, tab)
             with gr.Tab("Learn", id="learn") as tab:
                 learn_tab(studio, tab)
         foot = gr.HTML(footer_html(""), elem_id="foot")
@@ -105,6 +114,8 @@ def launch(
     *,
     run: str | Path | None = None,
     upscaler: str | Path | None = None,
+    diffusion: str | Path | None = None,
+    student: str | Path | None = None,
     block: bool = True,
 ) -> gr.Blocks:
     """Serve the page and print its address; returns when stopped (at once when `block` is False).
@@ -113,7 +124,7 @@ def launch(
     """
     check_port(host, port)
     spare_loopback()
-    page = build(model, run, upscaler)
+    page = build(model, run, upscaler, diffusion, student)
     options = launch_options(page, host, port)
     page.launch(**options, inbrowser=open_browser, quiet=True, prevent_thread_lock=True)
     page.studio.start_loading()  # after the page is up: importing torch would hold it back

@@ -114,19 +114,28 @@ def _made_again(picture: Path, recipe: dict, model: str, upscaler: str, enlarged
 
 @app.command(name="app")
 def launch_app(
-    *, model: str = DEMO_MODEL, upscaler: str = UPSCALER, host: str = "127.0.0.1", port: int = 7860
+    *,
+    model: str = DEMO_MODEL,
+    upscaler: str = UPSCALER,
+    diffusion: Text = None,
+    student: Text = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
 ) -> None:
     """Open the app on a model and print its address. It answers on this machine alone unless told otherwise.
 
     Args:
         model: Model folder or Hugging Face name.
         upscaler: Upscaler folder or Hugging Face name; without it the app draws small pictures alone.
+        diffusion: Diffusion model that races against the GAN; the newest under runs/ when left out.
+        student: Its few-step student; the newest under runs/ when left out.
         host: Address to listen on.
         port: Port to listen on.
     """
     from workbench.app.server import launch
 
-    launch(model=find_model(model), upscaler=find_model(upscaler), host=host, port=port)
+    racing = {"diffusion": diffusion, "student": student}
+    launch(model=find_model(model), upscaler=find_model(upscaler), **racing, host=host, port=port)
 
 
 @app.command(name="doctor")
