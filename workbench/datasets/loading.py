@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from workbench.datasets import pairing
+from workbench.datasets.aspects import AspectTable
 from workbench.datasets.mirroring import sided
 from workbench.datasets.sources import open_table
 from workbench.datasets.table import PictureTable
@@ -144,7 +145,7 @@ class PairedBatches:
         caption_rows = rows[0::2].repeat_interleave(2)
         turned = self._mirror.drawn(step, rows, caption_rows) if self._mirror else None
         shown = part or slice(None)
-        images = pictures_of(self.table, rows[shown], None if turned is None else turned[shown])
+        images = self._pictures(rows[shown], None if turned is None else turned[shown])
         texts = [self.table.texts[row] for row in caption_rows.tolist()]
         return Batch(images, texts, rows, caption_rows, step)
 
@@ -168,6 +169,10 @@ class PairedBatches:
         pairs = torch.where(valid, pairs, torch.arange(len(pairs)))
         index = torch.stack([2 * pairs, 2 * pairs + 1], dim=1).flatten()
         return index, valid.repeat_interleave(2)
+
+    def _pictures(self, rows: Tensor, turned: Tensor | None) -> Tensor:
+        """What a batch holds of its rows [b]; turned [b]: which are mirrored."""
+        return pictures_of(self.table, rows, turned)
 
     def _pairs_at(self, start: int, count: int) -> Tensor:
         """[count, 2] rows of the pairs start … start+count-1 of the endless row of epochs."""
@@ -217,10 +222,13 @@ class _Mirror:
         return turned & ~self.kept[rows] & ~self.kept[caption_rows]
 
 
-def pictures_of(table: PictureTable, rows: Tensor, turned: Tensor | None = None) -> Tensor:
-    """Pictures `rows` [B] of the table as float32 [B, 3, R, R] in [-1, 1], channels last; turned: [B] bool,
-    which are mirrored."""
-    pixels = table.images.permute(0, 2, 3, 1).index_select(0, rows)
+def pictures_of(table: PictureTable | AspectTable, rows: Tensor, turned: Tensor | None = None) -> Tensor:
+    """Pictures `rows` [B] of the table as float32 [B, 3, R, R] in [-1, 1], channels last, the middle of those
+    that are not square; turned: [B] bool, which are mirrored."""
+    if isinstance(table, AspectTable):
+        pixels = table.squares(rows)
+    else:
+        pixels = table.images.permute(0, 2, 3, 1).index_select(0, rows)
     if turned is not None:
         at = turned.nonzero().flatten()
         pixels.index_copy_(0, at, pixels.index_select(0, at).flip(2))  # a mask would go pixel by pixel

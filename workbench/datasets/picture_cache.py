@@ -1,10 +1,11 @@
 """Decoded pictures of a data set in one file that is mapped into memory, so that sets larger than it train.
 
 `cache-<resolution>.safetensors`: `images` uint8 [N, R, R, 3], `partners` int64 [N], for shards also `rows`
-(JSON as uint8); the metadata holds the key of what they were decoded from. It is written once, front to
-back, under another name that becomes its own at the end, and read through a mapping of the file.
+(JSON as uint8); `cache-<resolution>-aspects.safetensors` holds `images` [P, 3] and `sizes` [N, 2] instead
+(`aspects.py`). The metadata holds the key of what they were decoded from. It is written once, front to back,
+under another name that becomes its own at the end, and read through a mapping of the file.
 
-Legend: N pictures, R pixels a side.
+Legend: N pictures, R pixels a side, P pixels in all.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ Chunks = Callable[[], Iterable[np.ndarray]]
 Rest = Callable[[], dict[str, Tensor]]
 
 
-def cache_file(folder: Path, resolution: int) -> Path:
+def cache_file(folder: Path, resolution: int, suffix: str = "") -> Path:
     """Where the decoded pictures of `folder` are kept."""
-    return folder / f"cache-{resolution}.safetensors"
+    return folder / f"cache-{resolution}{suffix}.safetensors"
 
 
 def load_or_make(
@@ -51,10 +52,10 @@ def load_or_make(
 ) -> dict[str, Tensor]:
     """The tensors of the cache `file`, decoded and written first unless they are there under `key`.
 
-    chunks: begins the decoding, uint8 [n, R, R, 3] at a time; rest: called once they are through, the other
-    tensors. count: N where it is known before. Of several processes one writes and the others wait for it.
-    Where the file cannot be written, or is None, the pictures are held in memory; WorkbenchError when they do
-    not fit there either.
+    chunks: begins the decoding, uint8 [n, R, R, 3] or [p, 3] at a time; rest: called once they are through,
+    the other tensors. count: N where it is known before. Of several processes one writes and the others wait
+    for it. Where the file cannot be written, or is None, the pictures are held in memory; WorkbenchError when
+    they do not fit there either.
     """
     if file is None:
         return _in_memory(resolution, chunks, rest, count)
@@ -88,7 +89,11 @@ def read(file: Path, key: str, *, warn: bool = False) -> dict[str, Tensor] | Non
         header, start = _read_header(file)
         if header["__metadata__"]["key"] != key:
             return None
-        return {name: _tensor(file, facts, start) for name, facts in header.items() if name != "__metadata__"}
+        return {
+            name: _tensor(file, facts, start, mapped=name == "images")
+            for name, facts in header.items()
+            if name != "__metadata__"
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         if warn:  # made again from the pictures: worth a word, not a stop
             warnings.warn(f"{file} cannot be read ({error}); it is made again.", stacklevel=4)
@@ -108,24 +113,25 @@ def _read_header(file: Path) -> tuple[dict, int]:
     return header, 8 + length
 
 
-def _tensor(file: Path, facts: dict, start: int) -> Tensor:
-    """The pictures as a view into the file, everything else read."""
+def _tensor(file: Path, facts: dict, start: int, *, mapped: bool) -> Tensor:
+    """The pictures as a view into the file (`mapped`), everything else read."""
     dtype, shape = _NUMPY[facts["dtype"]], tuple(facts["shape"])
     start += facts["data_offsets"][0]
-    if len(shape) < 4:
+    if not mapped:
         count = int(np.prod(shape))
         return torch.from_numpy(np.fromfile(file, dtype, count, offset=start).reshape(shape))
     # Read-only: the writable private mapping that safetensors makes has to fit into memory and swap.
-    mapped = np.memmap(file, dtype, "r", start, shape)
+    view = np.memmap(file, dtype, "r", start, shape)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(mapped)
+        return torch.from_numpy(view)
 
 
 def write(file: Path, key: str, chunks: Iterable[np.ndarray], rest: Rest) -> None:
     """Writes the cache whole or not at all, in one pass; only one chunk is in memory at a time.
 
-    chunks: uint8 [n, R, R, 3]; rest: the other tensors, asked for after the last chunk. Raises OSError.
+    chunks: uint8 [n, R, R, 3] or [p, 3]; rest: the other tensors, asked for after the last chunk. Raises
+    OSError.
     """
     part = file.with_name(f"{file.name}.part-{os.getpid()}")
     try:
@@ -148,16 +154,21 @@ def write(file: Path, key: str, chunks: Iterable[np.ndarray], rest: Rest) -> Non
 
 
 def decode(
-    items: Iterable[Item], picture: Callable[[Item], Image.Image | None], resolution: int
+    items: Iterable[Item],
+    picture: Callable[[Item], Image.Image | None],
+    resolution: int,
+    shape: Callable[[Image.Image, int], np.ndarray] | None = None,
+    join: Callable[[list[np.ndarray]], np.ndarray] = np.stack,
 ) -> Iterator[tuple[list[Item], np.ndarray]]:
     """(items, uint8 [n, R, R, 3]) of some at a time, in order; an item whose picture is None is left out.
 
-    Decoding leaves Python's lock, so threads help; their number changes nothing of the result.
+    shape: what becomes of a picture, `fit` when None; join: of several of these. Decoding leaves Python's
+    lock, so threads help; their number changes nothing of the result.
     """
 
     def one(item: Item) -> np.ndarray | None:
         found = picture(item)
-        return None if found is None else fit(found, resolution)
+        return None if found is None else (shape or fit)(found, resolution)
 
     size = min(1024, max(16, _CHUNK_BYTES // (resolution**2 * 3)))
     items = iter(items)
@@ -166,7 +177,7 @@ def decode(
             whole = [(item, pixels) for item, pixels in zip(some, pool.map(one, some), strict=True)]
             whole = [pair for pair in whole if pair[1] is not None]
             if whole:
-                yield [item for item, _ in whole], np.stack([pixels for _, pixels in whole])
+                yield [item for item, _ in whole], join([pixels for _, pixels in whole])
 
 
 def fit(picture: Image.Image, resolution: int) -> np.ndarray:
@@ -194,7 +205,7 @@ def _in_memory(resolution: int, chunks: Chunks, rest: Rest, count: int | None) -
     for chunk in chunks():
         parts.append(chunk)
         if count is None:
-            check_memory(len(chunk), resolution)
+            check_memory(chunk.nbytes // (resolution**2 * 3), resolution)
     return {"images": torch.from_numpy(_joined(parts)), **rest()}
 
 

@@ -16,12 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from workbench.datasets import decode, pairing, picture_cache
+from workbench.datasets.aspects import AspectTable, OwnAspects
 from workbench.datasets.rows import METADATA_NAMES
 from workbench.datasets.shards.files import SHARD_SUFFIXES, find_shards, holds_shards, is_remote, local_path
 from workbench.datasets.shards.filters import Filters
 from workbench.datasets.shards.reading import picture_of, read_samples
 from workbench.datasets.shards.report import ShardReport
-from workbench.datasets.table import PictureTable, cache_place, check_size
+from workbench.datasets.table import PictureTable, Squares, cache_place, check_size, read_table
 from workbench.errors import WorkbenchError
 
 _SCHEMA = 1
@@ -35,17 +36,20 @@ def open_table(
     filters: Filters | None = None,
     report: ShardReport | None = None,
     progress: bool = False,
-) -> PictureTable:
+    aspects: bool = False,
+) -> PictureTable | AspectTable:
     """The pictures and captions of a data set folder or of shards, decoded once and kept.
 
     source: a data set folder (then `PictureTable.from_folder`), a folder of .tar shards, or whatever else
     `find_shards` takes. cache: keep the decoded pictures in `home_of(source)`, or in a folder that is given.
     Shards at addresses are fetched once and count as unchanged until that cache is deleted. filters, report:
-    for shards, what is kept and what was left out. Raises WorkbenchError.
+    for shards, what is kept and what was left out. aspects: pictures keep their own, with `resolution` as the
+    shorter side; an AspectTable where not all are square. Raises WorkbenchError.
     """
+    form = OwnAspects() if aspects else Squares()
     if means_shards(source):
-        return _from_shards(source, resolution, cache, filters or Filters(), report, progress)
-    return PictureTable.from_folder(source, resolution, cache=cache, progress=progress)
+        return _from_shards(source, resolution, form, cache, filters or Filters(), report, progress)
+    return read_table(source, resolution, form, cache=cache, progress=progress)
 
 
 def means_shards(source: str | Path) -> bool:
@@ -69,11 +73,12 @@ def home_of(source: str | Path) -> Path:
 def _from_shards(
     source: str | Path,
     resolution: int,
+    form: Squares | OwnAspects,
     cache: bool | Path,
     filters: Filters,
     report: ShardReport | None,
     progress: bool,
-) -> PictureTable:
+) -> PictureTable | AspectTable:
     check_size(1, resolution)
     report = ShardReport() if report is None else report
     shards = find_shards(source)
@@ -81,10 +86,12 @@ def _from_shards(
 
     def chunks() -> Iterator[np.ndarray]:
         rows.clear()
+        form.begin()
         report.clear()  # a cache that cannot be written is followed by a second reading
         shown = tqdm(shards, desc="reading", unit=" shards", disable=not progress)
         samples = (sample for shard in shown for sample in read_samples(shard, report, filters))
-        for kept, pixels in picture_cache.decode(samples, lambda s: picture_of(s, report), resolution):
+        how = (lambda s: picture_of(s, report), resolution, form.shape, form.join)
+        for kept, pixels in picture_cache.decode(samples, *how):
             rows.extend({"text": s.text, "known": pairing.known_factors(s.columns)} for s in kept)
             yield pixels
         report.refuse_unreached("Run it again, or leave that shard out.")
@@ -101,15 +108,18 @@ def _from_shards(
         return {
             "partners": pairing.lonely_partners(texts, known, groups, files),
             "rows": torch.frombuffer(bytearray(told), dtype=torch.uint8),
+            **form.rest(),
         }
 
-    place = cache_place(resolution, _home(shards) if cache is True else cache)
-    held = picture_cache.load_or_make(place, _key(shards, resolution, filters), resolution, chunks, rest)
+    place = cache_place(resolution, _home(shards) if cache is True else cache, form.suffix)
+    key = _key(shards, resolution, filters, form.key)
+    held = picture_cache.load_or_make(place, key, resolution, chunks, rest)
     told = json.loads(held["rows"].numpy().tobytes())
     report.clear()
     report.add(ShardReport.from_json(told["report"]))
     texts, known, groups = _columns(told["rows"])
-    return PictureTable(held["images"].permute(0, 3, 1, 2), texts, groups, held["partners"], known)
+    files = [str(at) for at in range(len(texts))]
+    return form.table(held, resolution, texts=texts, groups=groups, known=known, files=files)
 
 
 def _columns(rows: list[dict]) -> tuple[list[str], list[dict[str, str]], Tensor]:
@@ -126,9 +136,9 @@ def _home(shards: Sequence[str]) -> Path:
     return Path(user) / "gigagan-workbench" / "shards" / name
 
 
-def _key(shards: Sequence[str], resolution: int, filters: Filters) -> str:
+def _key(shards: Sequence[str], resolution: int, filters: Filters, form: Sequence = ()) -> str:
     """A hash over all that the decoded pictures depend on, as far as this machine can see it."""
-    facts: list = [_SCHEMA, decode.VERSION, resolution, asdict(filters)]
+    facts: list = [_SCHEMA, decode.VERSION, resolution, asdict(filters), *form]
     for shard in shards:
         if is_remote(shard):
             facts.append(shard)

@@ -57,11 +57,15 @@ class Feed:
                 "(or set matching_weight to 0)."
             )
         self.config, self.share = config, Share(rank, world)
-        self.pairs = PairedBatches(table, config.batch_size, config.seed, flip=config.flip)
+        self.pairs = self._paired(table)
         self.captions = (
             None if encoder is None else CaptionTable(table.texts, encoder, device, folder=captions, say=say)
         )
         self.z_dim, self.device = z_dim, device
+
+    def _paired(self, table: PictureTable) -> PairedBatches:
+        """Where batches come from."""
+        return PairedBatches(table, self.config.batch_size, self.config.seed, flip=self.config.flip)
 
     def at(self, step: int) -> StepBatch:
         """This process's share of the batch of `step` (from 0 on). Each row has its own z."""

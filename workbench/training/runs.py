@@ -17,6 +17,7 @@ from typing import IO
 
 import torch
 
+from workbench.datasets.aspects import AspectTable
 from workbench.datasets.loading import PictureTable
 from workbench.errors import WorkbenchError
 from workbench.hardware import Machine
@@ -209,16 +210,15 @@ def write_facts(folder: Path, facts: dict) -> None:
     write_whole(folder / CONFIG, lambda handle: handle.write(data))
 
 
-def fingerprint(table: PictureTable) -> dict:
-    """What tells one data set from another, whatever its path: count, size, CRC-32 of captions and of
-    pixels.
+def fingerprint(table: PictureTable | AspectTable) -> dict:
+    """What tells one data set from another, whatever its path: count, size (of the shorter sides), CRC-32 of
+    captions and of pixels.
     """
-    pixels = table.images.permute(0, 2, 3, 1).contiguous().numpy()
     return {
         "count": len(table),
-        "resolution": table.images.shape[-1],
+        "resolution": table.side,
         "captions": zlib.crc32("\n".join(table.texts).encode()),
-        "pixels": zlib.crc32(pixels.data),
+        "pixels": zlib.crc32(table.raw.numpy().data),
     }
 
 

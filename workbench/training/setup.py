@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from workbench.datasets.aspects import AspectTable
 from workbench.datasets.shards.files import public_name
 from workbench.datasets.shards.report import ShardReport
 from workbench.datasets.sources import home_of, means_shards, open_table
@@ -71,7 +72,8 @@ def prepare(
     # The main process claims the folder; by the time another looks, the run may be there already.
     old = runs.check_free(out, resume if main else "auto")
     side = _side(preset, config)
-    table = _table(data, side, say, progress=progress and main)
+    any_aspect = preset.upsamples and config.aspects
+    table = _table(data, side, say, aspects=any_aspect, progress=progress and main)
     config = config.for_epoch(len(table))
     used, preset = conditioning.settle(config, preset, table)
     seen_by = str(clip) if vision_clip is None else f"{clip}, seen by {vision_clip}"
@@ -90,7 +92,7 @@ def prepare(
     )  # fmt: skip
     unseen = None
     if held_out is not None and main:
-        others = _table(held_out, side, say, progress=progress)
+        others = _table(held_out, side, say, aspects=any_aspect, progress=progress)
         alone = replace(used, matching_weight=0.0, accumulate=1)
         unseen = HeldOut(feed, _feed(others, cast, alone, preset, device, say=say))
     if preset.upsamples:
@@ -135,13 +137,15 @@ def _feed(
     return Feed(table, cast.captions, config, preset.generator.z_dim, device, **about)
 
 
-def _table(data: str | Path, resolution: int, say: Callable[[str], None], *, progress: bool) -> PictureTable:
+def _table(
+    data: str | Path, resolution: int, say: Callable[[str], None], *, aspects: bool, progress: bool
+) -> PictureTable | AspectTable:
     if not means_shards(data) and not Path(data).is_dir():
         raise WorkbenchError(
             f"There is no data set folder {data}: make one with `workbench dataset world --out {data}`."
         )
     report = ShardReport()
-    table = open_table(data, resolution, report=report, progress=progress)
+    table = open_table(data, resolution, report=report, progress=progress, aspects=aspects)
     if report.findings:
         say(f"Something in the shards is broken and left out. {report.text()}")
     return table
