@@ -18,6 +18,8 @@ import gradio as gr
 from workbench.app.create import create_tab
 from workbench.app.dataset import dataset_tab
 from workbench.app.edit import edit_tab
+from workbench.app.evaluate import evaluate_tab
+from workbench.app.evaluate_work import Bench
 from workbench.app.jobs import Facts, Studio, in_words
 from workbench.app.learn import learn_tab
 from workbench.app.magnifier import Magnifier
@@ -74,6 +76,8 @@ def build(
                 dataset_tab(Path("runs"), tab)
             with gr.Tab("Training", id="training") as tab:
                 training_tab(shelf, tab)
+            with gr.Tab("Evaluate", id="evaluate") as tab:
+                evaluate_tab(Bench(studio, shelf), tab)
             with gr.Tab("Race", id="race") as tab:
                 race_tab(track, tab)
             with gr.Tab("Learn", id="learn") as tab:

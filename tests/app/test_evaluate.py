@@ -1,0 +1,137 @@
+"""The Evaluate tab: a real report of a tiny model, two compared or refused, figures, and the page itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workbench.app import evaluate_work
+from workbench.app.evaluate_work import PAGE_MODEL, Bench, Wanted
+from workbench.app.jobs import Studio
+from workbench.app.runs import Shelf
+from workbench.datasets.world.folder import write_world
+from workbench.errors import WorkbenchError
+
+N = 24
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A working folder with a data set of 32 px under runs/."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_world(folder / "runs" / "world", count=N, seed=0, resolution=32)
+    return folder
+
+
+@pytest.fixture
+def bench(desk, model_folder, monkeypatch):
+    monkeypatch.chdir(desk)
+    return Bench(Studio(str(model_folder), desk / "work"), Shelf(shipped=desk / "none", runs=Path("runs")))
+
+
+@pytest.fixture(scope="module")
+def reports(desk, model_folder):
+    """Names of two reports, of 24 pictures of two seeds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        bench = Bench(
+            Studio(str(model_folder), desk / "work"), Shelf(shipped=desk / "none", runs=Path("runs"))
+        )
+        told = []
+        made = [
+            bench.measure(Wanted(model=PAGE_MODEL, data="world", n=N, seed=seed), told.append)
+            for seed in (0, 1)
+        ]
+    assert any("of 24" in sentence for sentence in told)
+    return [folder.name for folder in made]
+
+
+def test_a_model_is_measured_and_its_page_shown(bench, reports):
+    assert bench.reports()[0] in reports and reports[0] == f"tiny-on-world-{N}-seed-0"
+    folder = evaluate_work.folder_of(reports[0])
+    measured = json.loads((folder / "report.json").read_text())["measurements"]
+    assert len(measured) > 5 and all(one["value"] == one["value"] for one in measured)
+    page = evaluate_work.page_html(folder)
+    assert page.startswith("<iframe") and "srcdoc=" in page and "<script" not in page
+    copies = bench.copies(folder)
+    assert [Path(path).read_bytes() for path in copies] == [
+        (folder / name).read_bytes() for name in ("report.html", "report.json")
+    ]
+
+
+def test_two_reports_are_compared_or_refused(bench, reports, desk):
+    with pytest.raises(WorkbenchError, match="seed"):  # of other seeds: not alike
+        evaluate_work.compared_html(*reports)
+    same = evaluate_work.compared_html(reports[0], reports[0])
+    assert same.count("<tr>") > 5 and "equal" in same and "better" not in same
+    for name in (None, "", "../../etc", "gone"):
+        with pytest.raises(WorkbenchError, match="Choose a report"):
+            evaluate_work.folder_of(name)
+
+
+def test_a_stop_ends_it_and_the_same_report_goes_on(bench):
+    class Enough(Exception):
+        pass
+
+    def tell(sentence):
+        raise Enough
+
+    asked = Wanted(model=PAGE_MODEL, data="world", n=N, seed=2)
+    with pytest.raises(Enough):
+        bench.measure(asked, tell)
+    assert not (evaluate_work.REPORTS / f"tiny-on-world-{N}-seed-2").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((PAGE_MODEL, None, 200, "0"), "no data set"),
+        ((PAGE_MODEL, "world", 7, "0"), "choose 200, 1000, 5000"),
+        ((PAGE_MODEL, "world", None, "0"), "choose"),
+        ((PAGE_MODEL, "world", 200, "dog"), "seed"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(given, message):
+    with pytest.raises(WorkbenchError, match=message):
+        evaluate_work.wanted(*given)
+
+
+def test_every_stated_figure_stands_in_the_table():
+    from workbench.evaluation.goals import GOALS
+
+    table = evaluate_work.figures_html()
+    assert all(f"<code>{id}</code>" in table for id in GOALS)
+    assert table.count("<tr>") == len(GOALS) + 1
+
+
+@pytest.mark.browser
+def test_the_page_shows_a_report_measures_and_stops(
+    watched, a_port, desk, model_folder, reports, monkeypatch
+):
+    from playwright.sync_api import expect
+
+    from workbench.app.server import launch
+
+    monkeypatch.chdir(desk)
+    app = launch(model_folder, port=a_port, upscaler="none", block=False)
+    page = watched.page
+    page.goto(app.local_url)
+    page.get_by_role("tab", name="Evaluate").click()
+    page.locator("#eval-which input").click()
+    page.get_by_role("option", name=reports[0]).click()
+    inside = page.frame_locator("#eval-page iframe").locator("body")
+    expect(inside).to_contain_text("tiny")
+    expect(page.locator("#eval-files a").first).to_be_visible()
+    page.locator("#eval-n label").filter(has_text="5000").click()
+    page.locator("#eval-go").click()
+    expect(page.locator("#eval-status")).to_contain_text("of 5,000")
+    page.locator("#eval-stop").click()
+    expect(page.locator("#eval-status")).to_contain_text("Stopped. What was measured is kept")
+
+    page.get_by_role("tab", name="Compare two").click()
+    page.locator("#eval-compare").click()
+    expect(page.get_by_text("seed").last).to_be_visible()
+    page.get_by_role("tab", name="Stated figures").click()
+    expect(page.locator("#eval-figures")).to_contain_text("faithfulness.coat")
+    watched.leave()
+    app.close()

@@ -1,0 +1,124 @@
+"""The Evaluate tab: a report of any model here, two reports held against each other, the stated figures.
+
+Layout and wiring; `evaluate_work.py` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from workbench.app import evaluate_work
+from workbench.app.evaluate_work import COUNTS, PAGE_MODEL, Bench, wanted
+from workbench.app.jobs import in_words
+from workbench.app.long_work import Stops
+from workbench.app.upscale_view import status_html
+
+_LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_ACT = {**_LIGHT, "queue": True}  # what may be refused goes through the queue, or the page shows no sentence
+# Minutes of measuring share the machine with everybody else's prompts instead of keeping them waiting.
+_LONG = {"concurrency_id": "evaluate", "concurrency_limit": 1, "show_progress": "hidden",
+         "api_visibility": "private"}  # fmt: skip
+
+
+def evaluate_tab(bench: Bench, tab: gr.Tab) -> None:
+    """Lay out the tab and wire it; must be called inside `tab`. What is here is looked up at each visit."""
+    with gr.Tabs():
+        with gr.Tab("Report"):
+            report = _report_part()
+        with gr.Tab("Compare two"):
+            two = _compare_part()
+        with gr.Tab("Stated figures") as stated:
+            table = gr.HTML(elem_id="eval-figures")
+    stops = Stops()
+    lists = [report["model"], report["data"], report["which"], two["first"], two["second"]]
+    _wire_report(bench, stops, report, lists)
+    two["go"].click(
+        in_words(evaluate_work.compared_html), [two["first"], two["second"]], two["table"], **_ACT
+    )
+    stated.select(in_words(evaluate_work.figures_html), None, table, **_ACT)
+    tab.select(in_words(lambda: _lists(bench)), None, lists, **_ACT)
+
+
+def _report_part() -> dict[str, Any]:
+    with gr.Row(equal_height=True):
+        model = gr.Dropdown([PAGE_MODEL], value=PAGE_MODEL, label="Model", elem_id="eval-model", scale=3)
+        data = gr.Dropdown(
+            [], label="Its training set", elem_id="eval-data", scale=3,
+            info="Distances, and the nearest pictures.",
+        )  # fmt: skip
+        n = gr.Radio(
+            list(COUNTS), value=COUNTS[0], label="Pictures", elem_id="eval-n", scale=2,
+            info="Few say little: distances fall with n.",
+        )  # fmt: skip
+        seed = gr.Textbox("0", label="Seed", max_lines=1, elem_id="eval-seed", scale=1, min_width=90)
+    with gr.Row(elem_classes="wb-under"):
+        go = gr.Button("Measure", variant="primary", elem_id="eval-go", scale=0, min_width=150)
+        stop = gr.Button("Stop", elem_id="eval-stop", scale=0, min_width=100)
+        status = gr.HTML(elem_id="eval-status")
+    with gr.Row(equal_height=True):
+        which = gr.Dropdown([], label="Report", elem_id="eval-which", scale=4)
+        files = gr.Files(label="Download", elem_id="eval-files", height=90, interactive=False, scale=2)
+    page = gr.HTML(elem_id="eval-page")
+    return {"model": model, "data": data, "n": n, "seed": seed, "go": go, "stop": stop, "status": status,
+            "which": which, "files": files, "page": page}  # fmt: skip
+
+
+def _compare_part() -> dict[str, Any]:
+    with gr.Row(equal_height=True):
+        first = gr.Dropdown([], label="First", elem_id="eval-first", scale=3)
+        second = gr.Dropdown([], label="Second", elem_id="eval-second", scale=3)
+        go = gr.Button("Compare", variant="primary", elem_id="eval-compare", scale=0, min_width=140)
+    return {"first": first, "second": second, "go": go, "table": gr.HTML(elem_id="eval-compared")}
+
+
+def _wire_report(bench: Bench, stops: Stops, report: dict[str, Any], lists: list[Any]) -> None:
+    shown = [report["page"], report["files"]]
+
+    @in_words
+    def run(model: str, data: str | None, n: Any, seed: str, request: gr.Request) -> Iterator[list[Any]]:
+        asked = wanted(model, data, n, seed)
+        yield from _measured(bench, stops, asked, request.session_hash or "")
+
+    def halt(request: gr.Request) -> None:
+        stops.stop(request.session_hash or "")
+
+    asked = [report[name] for name in ("model", "data", "n", "seed")]
+    begun = report["go"].click(run, asked, [report["status"], *shown, report["which"]], **_LONG)
+    begun.success(in_words(lambda: _lists(bench)[3:]), None, lists[3:], **_ACT)
+    report["stop"].click(halt, None, None, **_LIGHT)
+    report["which"].input(in_words(lambda name: _opened(bench, name)), report["which"], shown, **_ACT)
+
+
+def _measured(bench: Bench, stops: Stops, asked: Any, visitor: str) -> Iterator[list[Any]]:
+    """Status, page, files and the list of reports, again as the work goes on."""
+    for what, found in stops.run(lambda tell: bench.measure(asked, tell), visitor):
+        if what == "told":
+            yield [status_html(found), gr.skip(), gr.skip(), gr.skip()]
+        elif what == "stopped":
+            said = "Stopped. What was measured is kept: the same report goes on from there."
+            yield [status_html(said), gr.skip(), gr.skip(), gr.skip()]
+        else:
+            page, files = _opened(bench, found.name)
+            chosen = gr.update(choices=bench.reports(), value=found.name)
+            yield [status_html(f"Done: {found}"), page, files, chosen]
+
+
+def _opened(bench: Bench, name: str | None) -> list[Any]:
+    """A report's page and its files."""
+    folder = evaluate_work.folder_of(name)
+    return [evaluate_work.page_html(folder), bench.copies(folder)]
+
+
+def _lists(bench: Bench) -> list[Any]:
+    """Models, data sets and reports as they are now, in the order of the lists on the page."""
+    sets, reports = list(bench.sets.list()), bench.reports()
+    return [
+        gr.update(choices=bench.models()),
+        gr.update(choices=sets, value=sets[0] if sets else None),
+        gr.update(choices=reports),
+        gr.update(choices=reports, value=reports[0] if reports else None),
+        gr.update(choices=reports, value=reports[1] if len(reports) > 1 else None),
+    ]
