@@ -27,7 +27,7 @@ def test_from_pictures_to_a_race(inputs, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     line = [
         "compare", "--gan", str(gan), "--diffusion", teacher, "--student", str(student / "model"),
-        "--steps", "1", "--student-steps", "1", "--n", "4", "--edits", "4", "--rounds", "1",
+        "--steps", "1", "--student-steps", "1", "--n", "4", "--edits", "4", "--rounds", "1", "--paths", "1",
         "--out", str(tmp_path / "race"), "--device", "cpu", "--json",
     ]  # fmt: skip
     assert cli.main(line) == 0

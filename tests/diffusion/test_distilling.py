@@ -6,15 +6,16 @@ import killing
 import pytest
 import torch
 from tiny_diffusion import tiny_diffusion
-from tiny_diffusion_run import run_student
+from tiny_diffusion_run import run_student, tiny_judge
 
+from workbench.datasets.sources import open_table
 from workbench.diffusion import lora, losses, schedule
 from workbench.diffusion.conditioning import guided, predict
-from workbench.diffusion.distilling import judge_for
+from workbench.diffusion.config import DistillConfig
+from workbench.diffusion.distilling import Distilling, judge_for
 from workbench.diffusion.lora import LoraConfig
 from workbench.diffusion.model import DiffusionModel
 from workbench.errors import WorkbenchError
-from workbench.training import checkpoint
 from workbench.training.history import read_history
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -107,23 +108,28 @@ def test_the_gradient_reaches_the_adapters_alone(which):
     assert sum(p.grad.abs().sum() for p in own.values()) > 0
 
 
-def test_adversarial_gradients_reach_adapters_or_d_never_the_teacher(inputs, teacher, tmp_path):
-    before = DiffusionModel.from_pretrained(teacher, device="cpu").unet.state_dict()
-    run_student(inputs, teacher, tmp_path / "run", images=32)
-    parts = checkpoint.newest(tmp_path / "run")[0].tensors()
-    assert set(parts) == {"adapter", "adapter_ema", "guard", "D", "opt", "opt_D"}
-    after = DiffusionModel.from_pretrained(tmp_path / "run" / "model", device="cpu")
-    with lora.teacher(after.unet):
-        held = {
-            n.replace(".base_layer", ""): v for n, v in after.unet.state_dict().items() if ".lora_" not in n
-        }
-    assert all(torch.equal(held[name], before[name]) for name in before)
+def test_a_step_moves_adapters_their_average_and_d_but_no_weight_of_the_teacher(inputs, teacher):
+    model = DiffusionModel.from_pretrained(teacher, device="cpu")
+    config = DistillConfig(images=8, batch_size=4, rank=2, flip=False)
+    table = open_table(inputs[0], 16, progress=False)
+    task = Distilling(config, model, tiny_judge(), table, torch.device("cpu"), "fp32", facts={}, say=print)
+    names = {"adapter", "adapter_ema", "guard", "D"}
+    assert set(task.modules()) == names and set(task.optimizers()) == {"opt", "opt_D"}
+    base = {name: p.detach().clone() for name, p in model.unet.named_parameters() if ".lora_" not in name}
+    before = {part: {k: v.clone() for k, v in m.state_dict().items()} for part, m in task.modules().items()}
+    for step in range(2):
+        assert task.step(step, 4 * step)["finite"]
+    after = dict(model.unet.named_parameters())
+    assert all(torch.equal(after[name], value) for name, value in base.items())
+    assert all(p.grad is None for name, p in after.items() if ".lora_" not in name)
+    for part, module in task.modules().items():
+        assert any(not torch.equal(v, before[part][k]) for k, v in module.state_dict().items()), part
 
 
 def test_paused_and_resumed_is_the_uninterrupted_run(inputs, teacher, tmp_path):
-    run_student(inputs, teacher, tmp_path / "whole")
-    run_student(inputs, teacher, tmp_path / "run", stop_after_nimg=40)
-    run_student(inputs, teacher, tmp_path / "run")
+    run_student(inputs, teacher, tmp_path / "whole", images=64)
+    run_student(inputs, teacher, tmp_path / "run", images=64, stop_after_nimg=40)
+    run_student(inputs, teacher, tmp_path / "run", images=64)
     assert killing.differences(tmp_path / "whole", tmp_path / "run") == []
     lines = read_history(tmp_path / "whole", "step")
     assert {"consistency", "adversarial", "score", "D.loss", "D.r1"} <= lines[0].keys()
@@ -161,13 +167,13 @@ def test_consistency_falls_where_the_student_is_taught():
     optimizer = torch.optim.Adam(own.values(), lr=1e-2)
     t, to = torch.tensor([999, 99]), torch.tensor([899, -1])
     values = []
-    for _ in range(40):
+    for _ in range(25):
         loss = losses.consistency(model.unet, x0, eps, t, to, told, nothing, guidance=2.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         values.append(loss.item())
-    assert values[-1] < 0.7 * values[0]
+    assert values[-1] < 0.8 * values[0]
 
 
 def test_a_student_is_no_teacher(inputs, teacher, tmp_path):

@@ -145,6 +145,7 @@ def compare(
     guidance: Weight = None,
     n: int = 200,
     edits: int = 32,
+    paths: int = 4,
     rounds: int = 9,
     seed: int = 0,
     out: Path = Path("runs/race"),
@@ -167,6 +168,7 @@ def compare(
         guidance: Of the baseline; 2 when left out.
         n: Pictures by which a lane's quality is told.
         edits: Samples of which one word is swapped.
+        paths: Walks from one noise to another.
         rounds: Times that every lane draws a picture by the clock, in turns.
         seed: Seed of prompts and noise.
         out: Folder for the report; what was measured of a lane is kept there.
@@ -186,7 +188,9 @@ def compare(
         student_steps=student_steps or STUDENT_STEPS, guidance=guidance, device=device,
         side=seen.config.resolution,
     )  # fmt: skip
-    result = race(lanes, seen, out, n=n, seed=seed, rounds=rounds, edits=edits, progress=say_progress)
+    result = race(
+        lanes, seen, out, n=n, seed=seed, rounds=rounds, edits=edits, paths=paths, progress=say_progress
+    )
     if as_json:
         print_json(result)
     else:

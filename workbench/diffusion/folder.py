@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from workbench import recipe as recipes
 from workbench.diffusion import lora, schedule
@@ -76,7 +76,8 @@ def _read_student(folder: Path) -> dict[str, Any]:
     told = config.get("teacher")
     if not isinstance(told, dict) or not {"name", "path", "weight_hash"} <= told.keys():
         raise WorkbenchError(f"{folder}/config.json names no teacher: copy the folder again.")
-    parts = _read_baseline(_teacher_of(folder, told))
+    place = _teacher_of(folder, told)
+    parts, told = _read_baseline(place), {**told, "path": str(place.resolve())}
     if parts["weight_hash"] != told["weight_hash"]:
         raise WorkbenchError(
             f"The student {folder} was distilled from other weights than those of its teacher "
@@ -85,9 +86,11 @@ def _read_student(folder: Path) -> dict[str, Any]:
     settings = LoraConfig(**config["lora"])
     lora.attach(parts["unet"], settings)
     lora.load(parts["unet"], read_tensors(weights), str(weights))
-    parts["unet"].requires_grad_(False)
+    adapters = lora.merged(parts["unet"])
     card = {"name": folder.resolve().name, **config.get("card", {})}
-    return {**parts, "lora": settings, "teacher": told, "card": card, "weight_hash": None}
+    return {
+        **parts, "lora": settings, "adapters": adapters, "teacher": told, "card": card, "weight_hash": None
+    }  # fmt: skip
 
 
 def _teacher_of(folder: Path, told: Mapping[str, Any]) -> Path:
@@ -129,16 +132,15 @@ def write_baseline(
 
 
 def write_student(
-    path: str | Path, unet: nn.Module, settings: LoraConfig, teacher: dict[str, Any], card: dict[str, Any], *,
-    overwrite: bool,
+    path: str | Path, adapters: Mapping[str, Tensor], settings: LoraConfig, teacher: dict[str, Any],
+    card: dict[str, Any], *, overwrite: bool,
 ) -> Path:  # fmt: skip
     """The folder of a student: its adapters in float16, and who its teacher is."""
-    tensors = {name: p.detach() for name, p in lora.parameters(unet).items()}
-    weights, _ = model_folder.pack(tensors)
+    weights, _ = model_folder.pack(adapters)
     place = Path(path).expanduser().resolve()
     told = {key: teacher[key] for key in ("name", "weight_hash")}
     told["path"] = os.path.relpath(Path(teacher["path"]).expanduser().resolve(), place)
-    count = sum(p.numel() for p in tensors.values())
+    count = sum(p.numel() for p in adapters.values())
     text = (
         f"A few-step student of {told['name']}: low-rank adapters of {count:,} parameters on its frozen "
         "U-Net, 1 to 4 steps, without guidance."

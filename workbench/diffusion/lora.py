@@ -84,6 +84,17 @@ def teacher(unet: nn.Module) -> Iterator[None]:
         unet.enable_adapters()
 
 
+def merged(unet: nn.Module) -> dict[str, Tensor]:
+    """Add the adapters to the weights they sit on and take them off, which saves their time (a third of a
+    pass on a CPU); gives what they were. The U-Net draws as before but for rounding.
+    """
+    kept = {name: p.detach().clone() for name, p in parameters(unet).items()}
+    unet.fuse_lora()
+    unet.unload_lora()
+    unet.requires_grad_(False)
+    return kept
+
+
 class Adapter(nn.Module):
     """The adapters of a U-Net as a module of their own: to average, and to keep in a checkpoint."""
 

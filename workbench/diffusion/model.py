@@ -18,7 +18,7 @@ from workbench import recipe as recipes
 from workbench.diffusion import folder, sampling
 from workbench.diffusion.baseline import BaselineConfig
 from workbench.diffusion.conditioning import NOTHING, Condition, guided, predict
-from workbench.diffusion.lora import LoraConfig
+from workbench.diffusion.lora import LoraConfig, parameters
 from workbench.diffusion.sampling import OnStep, check_sampler
 from workbench.errors import WorkbenchError
 from workbench.models.text import TextEncoder
@@ -33,14 +33,17 @@ _CACHED_PROMPTS = 128
 class DiffusionModel:
     """U-Net, frozen text encoder and card. Make one with `from_pretrained`, or of parts in memory.
 
-    lora: what the U-Net wears, where this is a few-step student; its guidance is folded in.
+    lora: the adapters' shape, where this is a few-step student; its guidance is folded in.
     """
 
     def __init__(
         self, unet: nn.Module, config: BaselineConfig, text_encoder: TextEncoder,
         card: dict[str, Any] | None = None, *, lora: LoraConfig | None = None, teacher: dict | None = None,
+        adapters: dict[str, Tensor] | None = None,
     ):  # fmt: skip
-        """teacher: {"name", "weight_hash", "path"} of a student's teacher."""
+        """teacher: {"name", "weight_hash", "path"} of a student's teacher; adapters: those that were merged
+        into the U-Net, None where it wears them.
+        """
         if (config.text_dim, config.embed_dim) != (text_encoder.text_dim, text_encoder.embed_dim):
             raise WorkbenchError(
                 f"The U-Net reads text of widths {config.text_dim} and {config.embed_dim}, the text encoder "
@@ -49,7 +52,7 @@ class DiffusionModel:
         # One layout for all: the last bits of a convolution depend on it.
         self.unet = unet.to(memory_format=torch.channels_last).eval()
         self.config, self.text_encoder = config, text_encoder
-        self.card, self.lora, self.teacher = dict(card or {}), lora, teacher
+        self.card, self.lora, self.teacher, self.adapters = dict(card or {}), lora, teacher, adapters
         self._told: OrderedDict[str, Condition] = OrderedDict()
         self._lock = threading.Lock()
         self._weights = Fingerprint(unet)
@@ -72,9 +75,8 @@ class DiffusionModel:
         """Write the model folder in float16, whole or not at all; of a student its adapters alone."""
         card = {"name": Path(path).expanduser().resolve().name, **self.card}
         if self.lora is not None:
-            return folder.write_student(
-                path, self.unet, self.lora, self.teacher or {}, card, overwrite=overwrite
-            )
+            own = self.adapters or parameters(self.unet)
+            return folder.write_student(path, own, self.lora, self.teacher or {}, card, overwrite=overwrite)
         return folder.write_baseline(
             path, self.unet, self.config, self.text_encoder, card, overwrite=overwrite
         )
