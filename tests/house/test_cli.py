@@ -54,6 +54,10 @@ COMMANDS = [
     ["evaluate", "upsampler"],
     ["evaluate", "edits"],
     ["evaluate", "inversion"],
+    ["evaluate", "distance"],
+    ["evaluate", "questions"],
+    ["evaluate", "compare"],
+    ["evaluate", "report"],
     ["figures"],
     ["bench"],
     ["bench", "sample"],
@@ -65,6 +69,7 @@ COMMANDS = [
     ["bench", "params"],
     ["bench", "shards"],
     ["bench", "overhead"],
+    ["bench", "features"],
     ["doctor"],
     ["app"],
 ]
