@@ -10,6 +10,7 @@ import time
 import pytest
 import tiny_run
 import torch
+from aspect_sets import write_set
 
 from workbench.training import checkpoint
 from workbench.training.history import read_history
@@ -82,8 +83,12 @@ def test_two_passes_give_the_weights_of_one(inputs, one_process, tmp_path):
     assert_same_but_for_rounding(tmp_path / "run", one_process)
 
 
-def test_two_processes_train_an_upsampler_as_one_does(inputs, tmp_path):
+@pytest.mark.parametrize("aspects", [False, True])
+def test_two_processes_train_an_upsampler_as_one_does(inputs, tmp_path, aspects):
     options = {"upsamples": True, "heads": False, "clip_weight": 0.0, "diffaugment": "", "r1_every": 2}
+    if aspects:
+        inputs = write_set(tmp_path / "set", [(32, 16), (16, 16), (20, 40)] * 10), inputs[1]
+        options["aspects"] = True
     tiny_run.run_tiny(inputs, tmp_path / "one", **{**EVERYTHING, **options})
     pair_run(inputs, tmp_path / "two", **options)
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")

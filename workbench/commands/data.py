@@ -133,7 +133,7 @@ def dataset_folder(
         out: Folder to write; skipped.jsonl in it names every file that was not taken, and why.
         resolution: Side in pixels, or of the square whose area a bucket has.
         fit: crop cuts the centre out, pad adds white, bucket takes the nearest of a few shapes of one
-            area (a training at one size still takes the centre square of each).
+            area (a training takes the centre square of each, but for an upsampler's with aspects).
         captions: Where captions are from: metadata.jsonl or .csv, a .txt beside each picture, the file
             name, the folder names, or BLIP. auto takes the first of these that has one, without BLIP.
         upscale: Enlarge pictures that are too small; they are left out and named otherwise.

@@ -70,7 +70,7 @@ def of_sizes(looks: Sequence[Look], side: int) -> list[Finding]:
         _finding(
             "long", "note", "pictures more than twice as long as wide",
             [look.name for look in looks if max(look.size) > 2 * min(look.size)],
-            "crop them: only the centre square is used",
+            "crop them: only the centre square is used, but by an upsampler that trains with aspects",
         ),
         _finding(
             "modes", "note", f"pictures not in RGB but in {modes}", [look.name for look in odd],
