@@ -129,23 +129,16 @@ def evaluate_upsampler(
     from workbench import hardware
     from workbench.evaluation.features import load_judge
     from workbench.evaluation.perceptual import perceptual_distance
-    from workbench.evaluation.upsampling import evaluate_upsampling, from_upscaler, load_upscaler
-    from workbench.evaluation.upsampling_beside import load_beside
+    from workbench.evaluation.upsampling import evaluate_upsampling
+    from workbench.evaluation.upsampling_beside import load_methods
     from workbench.evaluation.upsampling_report import record, table
     from workbench.images import check_place
 
     if out is not None:
         check_place(out)
-    folders = {name: folder for name, folder in (("upsampler", model), ("l1", baseline)) if folder}
-    loaded = {
-        name: load_upscaler(find_model(folder), device=device, precision=precision)
-        for name, folder in folders.items()
-    }
-    methods = [from_upscaler(name, upscaler) for name, upscaler in loaded.items()]
-    settings = {"factor": next((one.factor for one in loaded.values()), 4), "n": n, "seed": seed}
-    if beside is not None:
-        how = {"factor": settings["factor"], "device": device, "precision": precision}
-        methods.append(load_beside(find_model(beside), **how))
+    folders = [find_model(folder) for folder in (model, baseline, beside)]
+    methods, factor = load_methods(*folders, device=device, precision=precision)
+    settings = {"factor": factor, "n": n, "seed": seed}
     seen = load_judge(find_model(judge), hardware.choose_device(device))
     far = perceptual_distance(distance, clip=find_model(clip))
     result = evaluate_upsampling(methods, data, seen, far, **settings, fresh=fresh, progress=say_progress)

@@ -36,6 +36,27 @@ def load_beside(
     return from_upscaler(f"beside-{name}" if name in _TAKEN else name, upscaler, note=note_on(upscaler))
 
 
+def load_methods(
+    model: str | None,
+    baseline: str | None = None,
+    beside: str | None = None,
+    *,
+    device: str | None = None,
+    precision: Precision = "auto",
+) -> tuple[list[Method], int]:
+    """(the model as "upsampler", the one trained without an adversary as "l1", another beside them; the
+    factor, 4 where none of ours says it). Raises WorkbenchError as `load_beside`.
+    """
+    how = {"device": device, "precision": precision}
+    named = {"upsampler": model, "l1": baseline}
+    ours = {name: load_upscaler(folder, **how) for name, folder in named.items() if folder}
+    factor = next((one.factor for one in ours.values()), 4)
+    methods = [from_upscaler(name, one) for name, one in ours.items()]
+    if beside:
+        methods.append(load_beside(beside, factor=factor, **how))
+    return methods, factor
+
+
 def note_on(upscaler: Upscaler | AuraSR) -> str:
     """What it goes without beside ours, in words; "" for one of ours that reads text."""
     if isinstance(upscaler, AuraSR):

@@ -68,8 +68,8 @@ class TrainConfig:
     perceptual: "lpips", "clip" (our mini-CLIP's features) or "auto" (LPIPS where its weights are at hand).
     picture_size: side of the pictures that crops are cut from, 0 = D's own size. aspects: crops of several
     shapes, for a D that collapses by its mean; pictures that are not square keep their aspect, the shorter
-    side picture_size, and are cut to the shapes nearest to it. degradations: comma-separated, of "blur", "kernels", "jpeg",
-    by which inputs of real photos are made; "" = exact means of pixels.
+    side picture_size, and are cut to the shapes nearest to it. degradations: comma-separated, of "blur",
+    "kernels", "jpeg", by which inputs of real photos are made; "" = exact means of pixels.
     """
 
     preset: str = "shepherd-64"
