@@ -59,8 +59,7 @@ def evaluate_distance(
         pictures: A folder or shards to measure instead of a model.
         features: judge, inception, clip, clip:NAME (open_clip) or timm:NAME.
         weights: Local file of the features' weights; nothing is ever downloaded.
-        resizer: How pictures come to the features' size, such as tf1, antialias or clean; their own way
-            when left out.
+        resizer: How pictures come to the features' size, such as tf1 or clean; their own way when left out.
         resolution: Bring all pictures to this size first; needed for shards and mixed sizes.
         n: Number of pictures: all of a folder, 5000 of a model when left out.
         n_reference: Number of reference pictures; all when left out.
@@ -80,15 +79,12 @@ def evaluate_distance(
     from workbench.evaluation.metrics.team import Team
 
     device = hardware.choose_device(device)
-    named = f"judge:{find_model(JUDGE)}" if features == "judge" else features
-    extractor = load_extractor(named, weights=weights, resizer=resizer, device=device)
+    extractor = load_extractor(features, weights=weights, resizer=resizer, device=device)
     team = Team.from_environment()
     settings = {"n": n, "n_reference": n_reference, "resolution": resolution, "prompts": prompts}
     settings |= {"seed": seed, "truncation": truncation, "subsets": subsets, "device": device, "fresh": fresh}
-    found = working.measure(
-        extractor, reference, model=find_model(model), pictures=pictures, clip=find_model(clip_score),
-        **settings, team=team, progress=say_progress,
-    )  # fmt: skip
+    settings |= {"model": find_model(model), "pictures": pictures, "clip": find_model(clip_score)}
+    found = working.measure(extractor, reference, **settings, team=team, progress=say_progress)
     if team.is_main:
         _show(found.measurements, found.warnings, out, as_json)
 
@@ -212,36 +208,28 @@ def evaluate_report(
         as_json: Print one JSON object.
     """
     from workbench import hardware
-    from workbench.evaluation.features import load_judge
-    from workbench.evaluation.metrics.extractors import load_extractor, local_clip
     from workbench.evaluation.metrics.team import Team
-    from workbench.evaluation.perceptual import perceptual_distance
-    from workbench.evaluation.report.gathering import Tools, gather
+    from workbench.evaluation.report.gathering import gather, load_tools
     from workbench.evaluation.report.writing import write_report
     from workbench.images import check_place
     from workbench.pipeline import Pipeline
 
     check_place(out)
     device = hardware.choose_device(device)
-    tools = Tools(
-        judge=load_judge(find_model(judge), device),
-        extractor=None if features is None else load_extractor(features, weights=weights, device=device),
-        clip=local_clip(find_model(clip), device=device),
-        distance=perceptual_distance(distance),
-    )
+    named = {"judge": find_model(judge), "features": features, "weights": weights, "clip": find_model(clip)}
+    tools = load_tools(**named, distance=distance, device=device)
     pipeline = Pipeline.from_pretrained(find_model(model), device=device)
-    settings = {"n": n, "seed": seed, "truncation": truncation, "fresh": fresh}
-    team = Team.from_environment()
-    found = gather(pipeline, data, tools, **settings, team=team, progress=say_progress)
+    settings = {"n": n, "seed": seed, "truncation": truncation, "fresh": fresh, "progress": say_progress}
+    found = gather(pipeline, data, tools, **settings, team=Team.from_environment())
     if found is None:
         return
     page = write_report(found, out)
     if as_json:
         numbers = {one.name: one.value for one in found.measurements}
         print_result({"n": n, "minutes": found.minutes, **numbers, "page": str(page)}, as_json)
-        return
-    _show(found.measurements, found.warnings, None, as_json)
-    say(f"{page} ({found.minutes:.1f} minutes)")
+    else:
+        _show(found.measurements, found.warnings, None, as_json)
+        say(f"{page} ({found.minutes:.1f} minutes)")
 
 
 @bench.command(name="features")

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.faithfulness import from_pipeline
-from workbench.evaluation.features import Judge
+from workbench.evaluation.faithfulness import Generate, from_pipeline
+from workbench.evaluation.features import Judge, load_judge
 from workbench.evaluation.metrics.diversity import PairDistance, diversity
-from workbench.evaluation.metrics.extractors import Extractor, from_judge, state_hash
+from workbench.evaluation.metrics.extractors import (
+    Extractor,
+    from_judge,
+    load_extractor,
+    local_clip,
+    state_hash,
+)
 from workbench.evaluation.metrics.measuring import Found, clip_score, distances, stated
 from workbench.evaluation.metrics.meters import ClipScoreMeter, FeatureMeter, Meter
 from workbench.evaluation.metrics.questions import WORLD, Question, QuestionMeter, answered
@@ -24,6 +30,7 @@ from workbench.evaluation.metrics.statistics import Statistics, statistics_of
 from workbench.evaluation.metrics.streaming import CACHE, stream
 from workbench.evaluation.metrics.subjects import drawn_for, knows_the_world, prompts_for
 from workbench.evaluation.metrics.team import ALONE, Team
+from workbench.evaluation.perceptual import CLIP_FOLDER, Kind, perceptual_distance
 from workbench.evaluation.reference import Progress
 from workbench.evaluation.report.pictures import JudgeMeter, Neighbours, ThumbnailMeter, neighbours
 from workbench.evaluation.report.timing import time_model
@@ -56,6 +63,25 @@ class Tools:
     @property
     def features(self) -> Extractor:
         return from_judge(self.judge) if self.extractor is None else self.extractor
+
+
+def load_tools(
+    *,
+    judge: str | Path | None = None,
+    features: str | None = None,
+    weights: str | Path | None = None,
+    clip: str | Path = CLIP_FOLDER,
+    distance: Kind = "auto",
+    device: str = "cpu",
+) -> Tools:
+    """What a report measures with, by name: folder of the judge, the shipped one when None; features as of
+    `load_extractor`, the judge's own when None; a CLIP's folder or name; a perceptual distance."""
+    return Tools(
+        judge=load_judge(judge, device),
+        extractor=None if features is None else load_extractor(features, weights=weights, device=device),
+        clip=local_clip(str(clip), device=device),
+        distance=perceptual_distance(distance),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +145,9 @@ def gather(
         )
     world = None
     if of_world:
-        world = measure_world(
-            from_pipeline(pipeline, truncation=truncation), tools.judge, meters["judge"],
-            meters["thumbnails"].state["thumbnails"], source.facts, known, seed=seed,
-            cache=_render_cache(cache), progress=progress,
-        )  # fmt: skip
+        kept = {"cache": _render_cache(cache), "progress": progress}
+        draw = from_pipeline(pipeline, truncation=truncation)
+        world = _of_world(tools.judge, meters, source, draw, seed, kept)
         found.measurements.extend(world.measurements)
     found.measurements.extend(_by_clip(meters, source, tools))
     found.measurements.extend(_spread_inside_prompts(pipeline, prompts, known, tools, seed, truncation))
@@ -138,6 +162,15 @@ def gather(
         nearest=neighbours(own, there[1]), fresh=renders, memory=memory, speed=speed,
         minutes=(time.perf_counter() - start) / 60,
     )  # fmt: skip
+
+
+def _of_world(
+    judge: Judge, meters: dict[str, Meter], source: Pictures, draw: Generate, seed: int, kept: dict
+) -> World:
+    small = meters["thumbnails"].state["thumbnails"]
+    return measure_world(
+        draw, judge, meters["judge"], small, source.facts, list(source.known), seed=seed, **kept
+    )
 
 
 def _render_cache(cache: Path | None) -> Path | None:
