@@ -128,3 +128,13 @@ def test_an_empty_prompt_is_refused_and_an_unknown_word_named(model):
     with pytest.raises(WorkbenchError, match="is empty"):
         model(" ")
     assert "zebra" in " ".join(model("a zebra", steps=1).warnings)
+
+
+def test_half_the_bits_are_near_and_come_back_as_float32(model):
+    """bf16 autocast as training uses it where the machine is faster so: 8 bits of mantissa."""
+    x, t = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([500, 40])
+    told = model.condition(PROMPT).repeated(2)
+    with torch.no_grad():
+        exact, half = (predict(model.unet, x, t, told, precision) for precision in ("fp32", "bf16"))
+    assert half.dtype == torch.float32 and not torch.equal(half, exact)
+    assert (half - exact).abs().max() < 0.05 * exact.abs().max()

@@ -120,7 +120,13 @@ def test_missing_lanes_are_said_and_nothing_is_claimed_of_them():
     assert "There is no GAN beside it" in other and "at 4 steps" in other
     neither = verdict.paragraph(result(row("student", steps=2), row("other")))
     assert "cannot be compared" in neither
-    assert neither.endswith("away from renders.")  # the student against nobody
+    assert "away from renders. Quality" in neither  # the student against nobody
+
+
+@pytest.mark.parametrize(("n", "few"), [(200, True), (1000, False)])
+def test_few_pictures_are_called_few(n, few):
+    text = verdict.paragraph(result(row("gan"), row("diffusion", steps=2), n=n))
+    assert f"told by {n} pictures of each lane" in text and ("too few" in text) == few
 
 
 def test_lanes_without_walks_or_edits():

@@ -14,6 +14,7 @@ from typing import Any
 from workbench.diffusion.lanes import DIFFUSION, GAN, STUDENT
 
 ALIKE = 1.05  # times and distances within 5 % are called the same
+ENOUGH = 1000  # pictures from which on a distance says more than roughly where it lies
 Row = dict[str, Any]
 TIE = "tie"
 
@@ -82,6 +83,8 @@ def paragraph(result: dict[str, Any]) -> str:
         said.append(_student(result, student, gan, other))
     if gan is not None and other is not None:
         said += [_walks(gan, other), _edits(result, gan, other)]
+    few = ", too few for more than a first look" if result["n"] < ENOUGH else ""
+    said.append(f"Quality is told by {result['n']} pictures of each lane{few}.")
     return " ".join(sentence for sentence in said if sentence)
 
 
@@ -133,8 +136,8 @@ def _distance(result: dict[str, Any], gan: Row, other: Row) -> str:
         return f"By Fréchet distance on the judge's features the two are alike ({numbers})."
     if which == "first":
         return (
-            f"By Fréchet distance on the judge's features the GAN is nearer to renders ({numbers}), whatever "
-            "the number of steps."
+            f"By Fréchet distance on the judge's features the GAN is nearer to renders ({numbers}), at every "
+            "number of steps that was tried."
         )
     first = overtakes(result)
     return (
