@@ -121,7 +121,10 @@ def test_the_page_shows_a_report_measures_and_stops(
     page.get_by_role("option", name=reports[0]).click()
     inside = page.frame_locator("#eval-page iframe").locator("body")
     expect(inside).to_contain_text("tiny")
-    expect(page.locator("#eval-files a").first).to_be_visible()
+    with page.expect_download() as started:
+        page.locator("#eval-json").click()
+    kept = evaluate_work.folder_of(reports[0]) / "report.json"
+    assert Path(started.value.path()).read_bytes() == kept.read_bytes()
     page.locator("#eval-n label").filter(has_text="5000").click()
     page.locator("#eval-go").click()
     expect(page.locator("#eval-status")).to_contain_text("of 5,000")

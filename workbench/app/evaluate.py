@@ -45,22 +45,26 @@ def evaluate_tab(bench: Bench, tab: gr.Tab) -> None:
 def _report_part() -> dict[str, Any]:
     with gr.Row(equal_height=True):
         model = gr.Dropdown([PAGE_MODEL], value=PAGE_MODEL, label="Model", elem_id="eval-model", scale=3)
-        data = gr.Dropdown(
-            [], label="Its training set", elem_id="eval-data", scale=3,
-            info="Distances, and the nearest pictures.",
-        )  # fmt: skip
+        data = gr.Dropdown([], label="Its training set", elem_id="eval-data", scale=3)
         n = gr.Radio(
-            list(COUNTS), value=COUNTS[0], label="Pictures", elem_id="eval-n", scale=2,
-            info="Few say little: distances fall with n.",
-        )  # fmt: skip
+            list(COUNTS), value=COUNTS[0], label="Pictures", elem_id="eval-n", scale=3, min_width=280
+        )
         seed = gr.Textbox("0", label="Seed", max_lines=1, elem_id="eval-seed", scale=1, min_width=90)
     with gr.Row(elem_classes="wb-under"):
         go = gr.Button("Measure", variant="primary", elem_id="eval-go", scale=0, min_width=150)
         stop = gr.Button("Stop", elem_id="eval-stop", scale=0, min_width=100)
-        status = gr.HTML(elem_id="eval-status")
+        hint = (
+            "Few pictures say little: a distance falls as they grow in number, so its floor stands beside it."
+        )
+        status = gr.HTML(status_html(hint), elem_id="eval-status")
     with gr.Row(equal_height=True):
         which = gr.Dropdown([], label="Report", elem_id="eval-which", scale=4)
-        files = gr.Files(label="Download", elem_id="eval-files", height=90, interactive=False, scale=2)
+        files = [
+            gr.DownloadButton(
+                f"Download {name}", elem_id=f"eval-{kind}", scale=0, min_width=200, visible=False
+            )
+            for kind, name in (("html", "the page"), ("json", "the numbers"))
+        ]
     page = gr.HTML(elem_id="eval-page")
     return {"model": model, "data": data, "n": n, "seed": seed, "go": go, "stop": stop, "status": status,
             "which": which, "files": files, "page": page}  # fmt: skip
@@ -75,7 +79,7 @@ def _compare_part() -> dict[str, Any]:
 
 
 def _wire_report(bench: Bench, stops: Stops, report: dict[str, Any], lists: list[Any]) -> None:
-    shown = [report["page"], report["files"]]
+    shown = [report["page"], *report["files"]]
 
     @in_words
     def run(model: str, data: str | None, n: Any, seed: str, request: gr.Request) -> Iterator[list[Any]]:
@@ -96,20 +100,20 @@ def _measured(bench: Bench, stops: Stops, asked: Any, visitor: str) -> Iterator[
     """Status, page, files and the list of reports, again as the work goes on."""
     for what, found in stops.run(lambda tell: bench.measure(asked, tell), visitor):
         if what == "told":
-            yield [status_html(found), gr.skip(), gr.skip(), gr.skip()]
+            yield [status_html(found), *[gr.skip()] * 4]
         elif what == "stopped":
             said = "Stopped. What was measured is kept: the same report goes on from there."
-            yield [status_html(said), gr.skip(), gr.skip(), gr.skip()]
+            yield [status_html(said), *[gr.skip()] * 4]
         else:
-            page, files = _opened(bench, found.name)
             chosen = gr.update(choices=bench.reports(), value=found.name)
-            yield [status_html(f"Done: {found}"), page, files, chosen]
+            yield [status_html(f"Done: {found}"), *_opened(bench, found.name), chosen]
 
 
 def _opened(bench: Bench, name: str | None) -> list[Any]:
     """A report's page and its files."""
     folder = evaluate_work.folder_of(name)
-    return [evaluate_work.page_html(folder), bench.copies(folder)]
+    files = [gr.update(value=path, visible=True) for path in bench.copies(folder)]
+    return [evaluate_work.page_html(folder), *files]
 
 
 def _lists(bench: Bench) -> list[Any]:
