@@ -109,7 +109,7 @@ def test_another_schedule_is_refused(saved, tmp_path):
 
 
 def test_a_gan_folder_is_no_diffusion_model_nor_the_other_way_round(saved, tmp_path):
-    with pytest.raises(WorkbenchError):
+    with pytest.raises(WorkbenchError, match=r"holds a diffusion model, .* `workbench compare` takes it"):
         Pipeline.from_pretrained(saved[1])
     with pytest.raises(WorkbenchError, match="a GAN, which turns prompts"):
         DiffusionModel.from_pretrained("assets/models/shepherd-64")

@@ -191,10 +191,7 @@ def compare(
     result = race(
         lanes, seen, out, n=n, seed=seed, rounds=rounds, edits=edits, paths=paths, progress=say_progress
     )
-    if as_json:
-        print_json(result)
-    else:
-        print(f"{verdict.table(result)}\n\n{result['paragraph']}")
+    print_json(result) if as_json else print(f"{verdict.table(result)}\n\n{result['paragraph']}")
 
 
 def _given(**asked: object) -> dict[str, object]:

@@ -57,6 +57,11 @@ UPSCALER = Kind(
     "an upscaler, which makes pictures larger", "`workbench upscale` takes it",
 )  # fmt: skip
 KINDS = {kind.name: kind for kind in (GAN, UPSCALER)}
+# kinds that a room above reads: what they are in words
+ELSEWHERE = {
+    "diffusion-baseline": "a diffusion model, which turns prompts into pictures step by step",
+    "diffusion-student": "the few-step student of a diffusion model",
+}
 OWN_ENTRIES = ("config.json", *(kind.weights for kind in KINDS.values()), "text_encoder", "README.md")
 HUB_PATTERNS = ["*.safetensors", "*.json", "README.md"]
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -117,6 +122,11 @@ def read_config(folder: Path, kind: Kind = GAN) -> dict[str, Any]:
     if other is not kind:
         raise WorkbenchError(
             f"{folder} holds {other.what}: expected {kind.what}. Give another folder; {other.where}."
+        )
+    if (named := str(config.get("kind"))) in ELSEWHERE and named != kind.name:
+        raise WorkbenchError(
+            f"{folder} holds {ELSEWHERE[named]}: expected {kind.what}. Give another folder; `workbench "
+            "compare` takes it."
         )
     needed = ("config.json", kind.weights, *(("text_encoder",) if reads_text(config, kind) else ()))
     if missing := [name for name in needed if name not in names]:
