@@ -27,6 +27,7 @@ def test_renders_are_the_worlds_and_say_what_they_show(renders):
     assert lab.all_of(renders).shape == (6, 3, 16, 16) and lab.all_of(renders).dtype == torch.uint8
     assert truth_of(renders.known).shape == (6, 4)
     assert torch.equal(lab.all_of(lab.rendered(3, 16)), lab.all_of(renders)[:3])
+    assert all(one["coat"] == "red" for one in lab.rendered(4, 16, coat="red").known)
     assert renders.facts.key != lab.rendered(6, 16, seed=lab.OTHER_SEED).facts.key
 
 
@@ -41,6 +42,7 @@ def test_what_a_model_draws_is_drawn_once():
 def test_floats_and_back():
     pictures = noise(2, 8)
     assert torch.equal(((lab.as_floats(pictures) + 1) * 127.5).round().to(torch.uint8), pictures)
+    assert torch.equal(lab.as_bytes(lab.as_floats(pictures)), pictures)
 
 
 def test_the_faithfulness_table_counts():

@@ -33,13 +33,15 @@ HELD_OUT_SEED, OTHER_SEED, TRAINING_SEED = 5_002_978, 5_102_978, 0  # the shippe
 
 
 def rendered(
-    count: int, side: int = 64, *, seed: int = HELD_OUT_SEED, name: str = "held-out renders"
+    count: int, side: int = 64, *, seed: int = HELD_OUT_SEED, name: str = "held-out renders", **shows: str
 ) -> Pictures:
-    """Renders of the world as a source, drawn now; with TRAINING_SEED those that the shipped model saw."""
-    factors = [draw_factors(seed, k) for k in range(count)]
+    """Renders of the world as a source, drawn now; with TRAINING_SEED those that the shipped model saw.
+
+    shows: factors that all of them have, such as coat="black"."""
+    factors = [draw_factors(seed, k, **shows) for k in range(count)]
     parts = [to_uint8(render(factors[at : at + 25], side)) for at in range(0, count, 25)]
     pixels = torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous()
-    key = digest("renders", seed, count, side)
+    key = digest("renders", seed, count, side, shows)
     return Pictures(
         facts=Facts(name=name, key=key, cache_key=key, resolution=side), count=count,
         read=lambda first, stop: pixels[first:stop],
@@ -69,6 +71,11 @@ def all_of(source: Pictures) -> Tensor:
 def as_floats(pictures: Tensor) -> Tensor:
     """uint8 [N, 3, S, S] -> float [N, 3, S, S] in [-1, 1]."""
     return from_uint8(pictures.permute(0, 2, 3, 1).numpy())
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """[N, 3, S, S] in [-1, 1] -> uint8 [N, 3, S, S]."""
+    return torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2).contiguous()
 
 
 def picture_sheet(pictures: Tensor, columns: int, alt: str, **words: object) -> Picture:
@@ -219,7 +226,6 @@ def count_plot(
         ax.set_title(title, fontsize=13)
         ax.set_xlabel("n", fontsize=12)
     panels[0].axhline(end, color=COLOURS["real"], linestyle="--", linewidth=2)
-    panels[0].set_ylim(0, None)
     panels[1].axhline(0, color=COLOURS["real"], linestyle="--", linewidth=2)
     return plot(figure, alt)
 
