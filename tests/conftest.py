@@ -31,7 +31,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 LONGEST = (
     "test_browser_training.py", "test_trainer.py", "test_watch.py", "test_shares.py", "03_training.ipynb",
     "test_processes.py", "test_kills.py", "test_faithfulness.py", "02_dataset.ipynb", "01_theory.ipynb",
-    "test_background.py", "test_clip.py",
+    "test_background.py", "test_clip.py", "test_evaluate.py",
 )  # fmt: skip
 NO_CHROMIUM = "no chromium here; to run it: sudo apt-get install chromium"
 NO_CUDA = "no CUDA GPU here"

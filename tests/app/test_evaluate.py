@@ -109,7 +109,9 @@ def test_the_page_shows_a_report_measures_and_stops(
     watched, a_port, desk, model_folder, reports, monkeypatch
 ):
     from playwright.sync_api import expect
+    from watching import PATIENCE_MS
 
+    expect.set_options(timeout=PATIENCE_MS)
     from workbench.app.server import launch
 
     monkeypatch.chdir(desk)
