@@ -130,7 +130,11 @@ def memorised(generated: Tensor, held_out: Tensor, training: Tensor) -> dict[str
     generated [N, D], held_out [M, D], training [T, D] -> {"memorised_share"; "memorised_threshold", the
     distance that one held-out render in a thousand undercuts; medians "nearest_generated", "nearest_render"}.
     """
-    own, fresh = nearest(generated, training), nearest(held_out, training)
+    return memory(nearest(generated, training), nearest(held_out, training))
+
+
+def memory(own: Tensor, fresh: Tensor) -> dict[str, float]:
+    """`memorised` of distances to the nearest training picture, of generated [N] and of fresh ones [M]."""
     threshold = fresh.quantile(MEMORISED_QUANTILE)
     return {
         "memorised_share": (own < threshold).double().mean().item(),

@@ -21,7 +21,7 @@ from workbench.images import write_whole
 SCHEMA = 1
 CACHE = Path("runs") / "evaluation-cache"
 BATCH = 50
-SAVE_EVERY = 500  # pictures of one process between two savings
+SAVE_EVERY = 500  # pictures of one process between two savings, at least, and an eighth of all of them
 
 
 def stream(
@@ -34,14 +34,14 @@ def stream(
     team: Team = ALONE,
     progress: Progress | None = None,
     what: str = "measuring",
-    save_every: int = SAVE_EVERY,
+    save_every: int | None = None,
 ) -> None:
     """Show every picture of a source to every meter, once; afterwards each meter holds the sums of all.
 
     cache: where this process's sums lie between runs, so that an interrupted pass goes on and a finished one
     is not measured again; None keeps nothing. fresh: begin anew. team: each process takes every world-th
     batch; the sums of all are added at the end, in every process. Batches are the same however many
-    processes, so that no picture's features depend on that.
+    processes, so that no picture's features depend on that. save_every: pictures between two savings.
     """
     n, done = len(source), 0
     batches = [number for number in range(-(-n // batch_size)) if team.takes(number)]
@@ -51,7 +51,7 @@ def stream(
     place = None if cache is None else Path(cache) / f"pass-{key}.safetensors"
     if place is not None and not fresh:
         done = _load(place, key, meters)
-    since = 0
+    since, every = 0, max(SAVE_EVERY, n // 8) if save_every is None else save_every
     with hardware.kept_memory():
         for at in range(done, len(batches)):
             first = batches[at] * batch_size
@@ -60,7 +60,7 @@ def stream(
                 meter.add(batch)
             since += len(batch)
             last = at == len(batches) - 1
-            if place is not None and (last or since >= save_every):
+            if place is not None and (last or since >= every):
                 _save(place, key, meters, at + 1)
                 since = 0
             if progress is not None and team.is_main:

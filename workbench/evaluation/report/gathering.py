@@ -35,7 +35,7 @@ from workbench.evaluation.reference import Progress
 from workbench.evaluation.report.pictures import JudgeMeter, Neighbours, ThumbnailMeter, neighbours
 from workbench.evaluation.report.timing import time_model
 from workbench.evaluation.report.world import World, measure_world
-from workbench.evaluation.variety import memorised
+from workbench.evaluation.variety import memory as memory_of
 from workbench.models.clip_io import Clip
 from workbench.pipeline import Pipeline
 
@@ -152,14 +152,14 @@ def gather(
     found.measurements.extend(_by_clip(meters, source, tools))
     found.measurements.extend(_spread_inside_prompts(pipeline, prompts, known, tools, seed, truncation))
     own = meters["thumbnails"].state["thumbnails"]
-    memory = {}
+    nearest, memory, renders = neighbours(own, there[1]), {}, None
     if world is not None:
-        memory = memorised(own, world.real["thumbnails"], there[1])
+        renders = neighbours(world.real["thumbnails"], there[1]).distance
+        memory = memory_of(nearest.distance, renders)
         found.measurements.append(_memorised(memory, source, reference))
-    renders = None if world is None else neighbours(world.real["thumbnails"], there[1]).distance
     return Gathered(
         measurements=found.measurements, warnings=found.warnings, world=world, source=source, data=reference,
-        nearest=neighbours(own, there[1]), fresh=renders, memory=memory, speed=speed,
+        nearest=nearest, fresh=renders, memory=memory, speed=speed,
         minutes=(time.perf_counter() - start) / 60,
     )  # fmt: skip
 
@@ -196,10 +196,10 @@ def _meters(tools: Tools, source: Pictures, of_world: bool, worded: bool) -> dic
 
 
 def _seen_of_data(reference: Pictures, extractor: Extractor, settings: dict) -> tuple[Statistics, Tensor]:
-    """Statistics and thumbnails of the data, each kept where there is a cache."""
+    """Statistics of the data, kept where there is a cache, and thumbnails, which take but a reading."""
     statistics = statistics_of(reference, extractor, **settings, what="measuring the data")
     small = ThumbnailMeter(len(reference), reference.facts.resolution)
-    stream(reference, [small], **settings, what="looking at the data")
+    stream(reference, [small], **settings | {"cache": None}, what="looking at the data")
     return statistics, small.state["thumbnails"]
 
 
