@@ -25,7 +25,8 @@ ISSUED = (
     "prompt_edit.light.target prompt_edit.light.leak path.max_step_ratio inversion.generated_psnr "
     "upsample.frechet_ratio_bicubic upsample.frechet_ratio_l1 upsample.distance_ratio_bicubic "
     "upsample.distance_ratio_l1 upsample.cpu_ms chain.cpu_ms tile.max_diff gpu.512px_s gpu.1024px_s "
-    "evaluate.features_per_s evaluate.minutes_5000"
+    "evaluate.features_per_s evaluate.minutes_5000 race.speed_ratio race.faithfulness.gan "
+    "race.faithfulness.diffusion race.frechet.gan race.frechet.diffusion"
 )
 
 

@@ -77,7 +77,7 @@ def _goals() -> dict[str, Goal]:
         goals |= {f"{group}.{name}": Goal(goal=goal, unit="share", key=name) for name in factors}
     goals["evaluate.features_per_s"] = Goal(goal=">= 200", unit="images/s", key="features_per_s")
     goals["evaluate.minutes_5000"] = Goal(goal="< 6", unit="min", key="minutes")
-    return goals | MODEL | _LATENTS | UPSAMPLING | _ENLARGING
+    return goals | MODEL | _LATENTS | UPSAMPLING | _ENLARGING | _RACE
 
 
 # What `evaluate all` measures of the demo model beside its faithfulness to each factor.
@@ -121,6 +121,16 @@ _ENLARGING = {
     "tile.max_diff": Goal(goal="< 0.00784", unit="of 1", key="tile_max_diff"),  # 2/255
     "gpu.512px_s": Goal(goal="<= 0.03", unit="s", key="gpu_512px_s"),  # the paper: 0.13 on an A100
     "gpu.1024px_s": Goal(goal="stated", unit="s", key="gpu_1024px_s"),
+}
+
+# What `compare` states of the GAN against diffusion, trained for the same time on the same machine.
+_RACE = {
+    "race.speed_ratio": Goal(goal="stated", unit="ratio", key="race.speed_ratio"),
+    **{
+        f"race.{name}.{lane}": Goal(goal="stated", unit=unit, key=f"race.{name}.{lane}")
+        for name, unit in (("faithfulness", "share"), ("frechet", "ratio"))
+        for lane in ("gan", "diffusion")
+    },
 }
 
 GOALS = _goals()
