@@ -93,9 +93,9 @@ def how_to_make(kind: str) -> str:
     if kind == "student":
         return (
             "`workbench diffusion distill --teacher runs/diffusion/model --data runs/world "
-            "--out runs/student`"
+            "--out runs/student --minutes 60`"
         )
-    return "`workbench diffusion train --data runs/world --out runs/diffusion`"
+    return "`workbench diffusion train --data runs/world --out runs/diffusion --minutes 170`"
 
 
 def _kind(folder: Path) -> str | None:
