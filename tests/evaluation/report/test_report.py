@@ -10,10 +10,11 @@ from true_renders import render_folder
 
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import FACTOR_CLASSES, load_judge
-from workbench.evaluation.metrics.record import compare_files, read_measurements
+from workbench.evaluation.metrics.record import Measurement, Statement, compare_files, read_measurements
 from workbench.evaluation.perceptual import CLIP_FOLDER, FeatureDistance
 from workbench.evaluation.report.gathering import Tools, gather
 from workbench.evaluation.report.pictures import confusions, neighbours, worst
+from workbench.evaluation.report.summary import over_floors
 from workbench.evaluation.report.world import class_shares, least_faithful
 from workbench.evaluation.report.writing import write_report
 from workbench.evaluation.variety import nearest
@@ -145,3 +146,17 @@ def test_neighbours_are_the_nearest_with_their_names():
     found = neighbours(own, others)
     assert found.number.tolist() == [4, 7] and found.mirrored.tolist() == [False, True]
     assert torch.allclose(found.distance, nearest(own, others), atol=1e-6)
+
+
+def test_a_distance_stands_over_a_floor_of_about_as_many_pictures_alone():
+    def measured(name, value, n):
+        stated = Statement(
+            n=n, n_reference=n, resolution=64, resizer="none", features="judge", features_version="1",
+            reference="world", reference_key="1", seed=0, truncation=1.0, pictures="tiny", model="1",
+        )  # fmt: skip
+        return Measurement(name=name, value=value, better="lower", statement=stated)
+
+    name = "Fréchet distance (features judge)"
+    floor = measured(f"{name}, floor", 0.5, 8000)
+    assert over_floors([measured(name, 1.0, 5000), floor]) == {"to the data, judge": 2.0}
+    assert over_floors([measured(name, 1.0, 200), floor]) == {}

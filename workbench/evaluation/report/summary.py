@@ -8,6 +8,8 @@ from workbench.evaluation.features import FACTOR_CLASSES
 from workbench.evaluation.metrics.record import Measurement
 from workbench.evaluation.report.gathering import Gathered
 
+ABOUT_AS_MANY = 2  # times
+
 
 def verdict(gathered: Gathered) -> str:
     """One or two sentences that a reader takes away."""
@@ -26,11 +28,15 @@ def verdict(gathered: Gathered) -> str:
 
 
 def over_floors(found: Sequence[Measurement]) -> dict[str, float]:
-    """Short name -> distance over its floor, of every distance that has one."""
+    """Short name -> distance over its floor, of every distance that has one taken on about as many pictures.
+
+    A floor of many more pictures is lower by its n alone: over it, the best model would look bad.
+    """
     values, out = {one.name: one.value for one in found}, {}
+    counts = {one.name: one.statement.n for one in found}
     for name, value in values.items():
         floor = values.get(f"{name}, floor")
-        if floor:
+        if floor and counts[f"{name}, floor"] <= ABOUT_AS_MANY * counts[name]:
             features = name.partition("features ")[2].rstrip(")") or "Inception"
             out["to held-out renders" if "held-out" in name else f"to the data, {features}"] = value / floor
     if "geometry, distance over its floor" in values:
