@@ -89,3 +89,8 @@ def test_each_command_is_run_once_for_all_its_figures(tmp_path):
     assert values == {
         "faithfulness.coat": 1.0, "faithfulness.pose": 0.5, "tests.s": 500, "memorised_share": 0,
     }  # fmt: skip
+
+
+def test_a_folder_that_is_written_need_not_be_there():
+    assert remaking._why_not("workbench evaluate report --data assets --out runs/nowhere --json") is None
+    assert "runs/nowhere" in remaking._why_not("workbench evaluate report --data runs/nowhere --out x")

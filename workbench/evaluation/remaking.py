@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from rich.table import Table
@@ -114,9 +115,9 @@ def _why_not(command: str) -> str | None:
     """Why `remake` does not run a command, in words; None where it does."""
     if command.startswith(_APART):
         return "is run by hand: it takes another environment, long, or a person's eyes"
-    missing = [
-        word for word in shlex.split(command) if word.startswith("runs/") and not (ROOT / word).exists()
-    ]
+    words = shlex.split(command)
+    read = [word for before, word in pairwise(words) if word.startswith("runs/") and before != "--out"]
+    missing = [word for word in read if not (ROOT / word).exists()]
     return f"needs {', '.join(missing)}, which is not here" if missing else None
 
 
