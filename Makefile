@@ -3,7 +3,7 @@
 #   make app    [PORT=7860] [HOST=127.0.0.1]   the app on the shipped model; prints its address
 #   make lab                                   the notebooks in JupyterLab
 #   make notebooks                             runs all notebooks at class size and stores them with their outputs
-#   make test                                  lint, layers, tests, notebooks (about 10 minutes on two cores)
+#   make test                                  lint, layers, tests, notebooks (a quarter of an hour on two cores)
 #   make test-long                             the tests that take minutes each
 #   make reports                               measures what the shipped models state again, and renews pictures and table
 #   make demo-models [PROFILE=cpu|cuda]        trains everything that ships, from nothing; resumes where it stopped
