@@ -21,7 +21,7 @@ from workbench.datasets.table import PictureTable
 from workbench.diffusion import lora, losses, runs, schedule
 from workbench.diffusion.conditioning import NOTHING, Condition, estimate
 from workbench.diffusion.config import DistillConfig
-from workbench.diffusion.loop import Loop
+from workbench.diffusion.loop import run_task
 from workbench.diffusion.lora import Adapter, LoraConfig
 from workbench.diffusion.model import DiffusionModel
 from workbench.diffusion.training import descend
@@ -35,12 +35,11 @@ from workbench.training import runs as gan_runs
 from workbench.training.batches import grid_plan
 from workbench.training.captions import CaptionTable
 from workbench.training.ema import EMA, ema_beta
-from workbench.training.lengths import Length, in_images, parse_length
+from workbench.training.lengths import Length
 from workbench.training.loop import Result, own_randomness, signals
 from workbench.training.losses import d_nonsaturating, g_nonsaturating
 from workbench.training.penalties import gradient_penalty
 from workbench.training.players import NormGuard
-from workbench.training.telling import Reporter
 
 _NOISE = 24 << 40  # stream of the run's seed: all that a step draws
 _AT_ONCE = 8
@@ -91,9 +90,16 @@ def distil(
             config, model, discriminator, table, torch.device(machine.device), precision,
             facts=facts, captions=home_of(data) / "captions", say=say,
         )  # fmt: skip
-        loop = Loop(task, config, out, told=Reporter(out, main=True, say=say), progress=progress)
-        pause = None if stop_after_nimg is None else parse_length("stop_after_nimg", stop_after_nimg)
-        return loop.run(stop, None if pause is None else in_images(pause, len(table)))
+        return run_task(
+            task,
+            config,
+            out,
+            stop,
+            epoch=len(table),
+            stop_after_nimg=stop_after_nimg,
+            say=say,
+            progress=progress,
+        )
 
 
 def judge_for(resolution: int) -> DiscriminatorConfig:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from workbench.images import grid, save_png
 from workbench.noise import generator_for
 from workbench.training import checkpoint
 from workbench.training.config import crossed, sample_due
+from workbench.training.lengths import Length, in_images, parse_length
 from workbench.training.loop import Diverged, Result, Statistics
 from workbench.training.monitor import MAX_ROLLBACKS, Monitor, Remark
 from workbench.training.telling import Reporter, memory_gib, progress_bar
@@ -50,6 +52,20 @@ class Task(Protocol):
 
     def save(self, folder: Path, cur_nimg: int, seconds: float) -> None:
         """The model folder."""
+
+
+def run_task(
+    task: Task, config: RunConfig, out: Path, stop: threading.Event, *, epoch: int,
+    stop_after_nimg: Length | None, say: Callable[[str], None], progress: bool,
+) -> Result:  # fmt: skip
+    """Go on with a task in its run folder to its budget, a stop, or `stop_after_nimg`; epoch: pictures of the
+    data set.
+    """
+    pause = None
+    if stop_after_nimg is not None:
+        pause = in_images(parse_length("stop_after_nimg", stop_after_nimg), epoch)
+    told = Reporter(out, main=True, say=say)
+    return Loop(task, config, out, told=told, progress=progress).run(stop, pause)
 
 
 class Loop:

@@ -21,7 +21,7 @@ from workbench.diffusion import runs, schedule
 from workbench.diffusion.baseline import BaselineConfig, baseline_for, build
 from workbench.diffusion.conditioning import NOTHING, Condition, predict
 from workbench.diffusion.config import DiffusionConfig
-from workbench.diffusion.loop import Loop
+from workbench.diffusion.loop import run_task
 from workbench.diffusion.model import DiffusionModel
 from workbench.models import presets
 from workbench.models.text import TextEncoder
@@ -30,10 +30,9 @@ from workbench.training import runs as gan_runs
 from workbench.training.batches import grid_plan
 from workbench.training.captions import CaptionTable
 from workbench.training.ema import EMA, ema_beta
-from workbench.training.lengths import Length, in_images, parse_length
+from workbench.training.lengths import Length
 from workbench.training.loop import Result, own_randomness, signals
 from workbench.training.players import NormGuard
-from workbench.training.telling import Reporter
 
 MINI_CLIP = Path("assets/models/mini-clip")
 _NOISE = 23 << 40  # stream of the run's seed: noise and dropped captions of a step
@@ -78,9 +77,16 @@ def train_baseline(
             config, network, encoder, table, torch.device(machine.device), precision,
             facts=facts, captions=home_of(data) / "captions", say=say,
         )  # fmt: skip
-        loop = Loop(task, config, out, told=Reporter(out, main=True, say=say), progress=progress)
-        pause = None if stop_after_nimg is None else parse_length("stop_after_nimg", stop_after_nimg)
-        return loop.run(stop, None if pause is None else in_images(pause, len(table)))
+        return run_task(
+            task,
+            config,
+            out,
+            stop,
+            epoch=len(table),
+            stop_after_nimg=stop_after_nimg,
+            say=say,
+            progress=progress,
+        )
 
 
 class Denoising:
