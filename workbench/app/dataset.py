@@ -3,7 +3,7 @@
 import html
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ _OWN_TIP = (
     "Captions come from a <code>metadata.jsonl</code>, from <code>.txt</code> files beside the pictures, "
     "from file names or from folder names, whichever is there first. What cannot be taken is named, with the "
     "reason. The originals are only read."
+)
+_STOPPED = (
+    '<p class="wb-status" role="status">Stopped: nothing is running. Whole pictures are kept, and the same '
+    "button goes on.</p>"
 )
 
 
@@ -94,6 +98,8 @@ def _turn_part(part: gr.Tab, tab: gr.Tab) -> None:
         event(first, values, [*named, picture, words], **_LIGHT)
 
 
+
+
 # --- draw a set ---
 
 
@@ -123,8 +129,7 @@ def _draw_part(shelf: Sets, jobs: Jobs) -> None:
         task = partial(work, folder, int(count), int(seed), int(resolution))
         yield from _followed(jobs, task, folder, "Drawing", str(request.session_hash))
 
-    started = go.click(draw, [name, count, resolution, seed], outputs, **_WORK)
-    stop.click(_ender(jobs), None, outputs[0], cancels=[started], **_LIGHT)
+    _wire(go, stop, draw, [name, count, resolution, seed], outputs, jobs)
 
 
 def _making(verb: str, name: str) -> tuple[gr.Button, gr.Button, list[Any]]:
@@ -144,7 +149,8 @@ def _followed(jobs: Jobs, task: Any, folder: Path, doing: str, visitor: str) -> 
     for job in jobs.run(task, visitor):
         if not job.ending:  # Cancel has had its say
             yield progress_html(job, began, doing), gr.skip(), gr.skip()
-    if job.result is None:  # stopped, and Cancel has said so
+    if job.result is None:
+        yield _STOPPED, gr.skip(), gr.skip()
         return
     text = job.result.text() if hasattr(job.result, "text") else f"The set is in {folder}."
     done = f'<p class="wb-status" role="status"><b>Done in {time.perf_counter() - began:.1f} s.</b></p>'
@@ -155,15 +161,23 @@ def _followed(jobs: Jobs, task: Any, folder: Path, doing: str, visitor: str) -> 
     )
 
 
-def _ender(jobs: Jobs):
-    """What the Cancel buttons do: end this visitor's job, and say so."""
+def _wire(
+    go: gr.Button, stop: gr.Button, work: Callable, inputs: list[Any], outputs: list[Any], jobs: Jobs
+) -> None:
+    """Let one button begin work that another one ends; outputs: the status first.
+
+    The work says itself that it has stopped, so that its event is over by then, and the button waits for that:
+    a page that is told to leave its event forgets clicks that come before it has done so.
+    """
 
     def end(request: gr.Request) -> str:
-        jobs.stop(str(request.session_hash))  # none there: the page has left its generator, which ends it too
-        said = "Stopped: nothing is running. Whole pictures are kept, and the same button goes on."
-        return f'<p class="wb-status" role="status">{said}</p>'
+        running = jobs.stop(str(request.session_hash))
+        return '<p class="wb-status" role="status">Stopping …</p>' if running else _STOPPED
 
-    return end
+    begun = go.click(lambda: gr.Button(interactive=False), None, go, **_LIGHT)
+    ended = begun.then(work, inputs, outputs, **_WORK)
+    ended.then(lambda: gr.Button(interactive=True), None, go, **_LIGHT)
+    stop.click(end, None, outputs[0], **_LIGHT)
 
 
 def _sheet(name: str) -> gr.Gallery:
@@ -207,8 +221,7 @@ def _own_part(shelf: Sets, jobs: Jobs) -> None:
         yield from _followed(jobs, task, folder, "Reading pictures", str(request.session_hash))
 
     inputs = [files, name, resolution, fit, captions, upscale]
-    started = go.click(take, inputs, outputs, **_WORK)
-    stop.click(_ender(jobs), None, outputs[0], cancels=[started], **_LIGHT)
+    _wire(go, stop, take, inputs, outputs, jobs)
 
 
 def _take(
@@ -280,15 +293,13 @@ def _look_part(shelf: Sets, jobs: Jobs, part: gr.Tab) -> None:
         ):
             if not job.ending:
                 yield progress_html(job, began, "Looking at every picture"), gr.skip()
-        if job.result is not None:
-            yield "", job.result
+        yield (_STOPPED, gr.skip()) if job.result is None else ("", job.result)
 
     outputs = [summary, sheet, status, report]
     name.input(show, name, outputs, **_LIGHT)
     refresh.click(look_again, name, [name, *outputs], **_LIGHT)
     part.select(look_again, name, [name, *outputs], **_LIGHT)
-    started = check.click(check_it, name, [status, report], **_WORK)
-    stop.click(_ender(jobs), None, status, cancels=[started], **_LIGHT)
+    _wire(check, stop, check_it, [name], [status, report], jobs)
 
 
 def _tokenizer() -> Any:

@@ -104,6 +104,7 @@ class DiffusionConfig(RunConfig):
     """
 
     preset: str = "shepherd-64"
+    ema_halflife_kimg: float = 10.0
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0
     sample_steps: int = 8

@@ -18,7 +18,7 @@ from workbench.datasets.shards.files import public_name
 from workbench.datasets.sources import home_of, open_table
 from workbench.datasets.table import PictureTable
 from workbench.diffusion import runs, schedule
-from workbench.diffusion.baseline import BaselineConfig, baseline_for, build
+from workbench.diffusion.baseline import BaselineConfig, attend_for_training, baseline_for, build
 from workbench.diffusion.conditioning import NOTHING, Condition, predict
 from workbench.diffusion.config import DiffusionConfig
 from workbench.diffusion.loop import run_task
@@ -102,7 +102,7 @@ class Denoising:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             unet = build(network)
-        self.unet = unet.to(device, memory_format=torch.channels_last)
+        self.unet = attend_for_training(unet, device).to(device, memory_format=torch.channels_last)
         self.ema, self.guard = EMA(self.unet), NormGuard().to(device)
         self.parameters = list(self.unet.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(0.9, 0.99), fused=True)
