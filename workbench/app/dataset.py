@@ -176,7 +176,8 @@ def _wire(
 
     begun = go.click(lambda: gr.Button(interactive=False), None, go, **_LIGHT)
     ended = begun.then(work, inputs, outputs, **_WORK)
-    ended.then(lambda: gr.Button(interactive=True), None, go, **_LIGHT)
+    for event in (ended.success, ended.failure):  # what `then` names "all" leaves failures out
+        event(lambda: gr.Button(interactive=True), None, go, **_LIGHT)
     stop.click(end, None, outputs[0], **_LIGHT)
 
 
