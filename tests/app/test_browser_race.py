@@ -12,6 +12,8 @@ from tiny_diffusion import tiny_diffusion, tiny_student
 from watching import PATIENCE_MS
 
 from workbench.app.server import launch
+from workbench.diffusion.entrants import RESULTS
+from workbench.pipeline import Pipeline
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +36,7 @@ def page(watched, model_folder, a_port, tmp_path, monkeypatch):
     app.close()
 
 
-def test_a_race_is_run_seen_and_voted_on(page, tmp_path):
+def test_a_race_is_run_seen_and_voted_on(page, model_folder, tmp_path):
     lanes = page.locator("#race-lanes .wb-lane")
     expect(lanes).to_have_count(3)
     expect(lanes.first).to_contain_text("at the start")
@@ -43,8 +45,29 @@ def test_a_race_is_run_seen_and_voted_on(page, tmp_path):
     expect(lanes.last).to_contain_text("step 16 of 16")
     expect(page.locator("#race-lanes .wb-clock.done")).to_have_count(3)
     expect(page.locator("#race-strips .wb-race-strip")).to_have_count(3)
+    steps, needed = page.locator("#race-steps input[type=number]"), page.locator("#race-needed")
     page.locator("#race-equal").click()
-    expect(page.locator("#race-steps input[type=number]")).not_to_have_value("16")
+    expect(steps).not_to_have_value("16")
+    page.locator("#race-equal-quality").click()
+    expect(needed).to_contain_text("has not been measured")
+    measured = {
+        "gan": Pipeline.from_pretrained(model_folder).weight_hash,
+        "diffusion": tiny_diffusion().weight_hash,
+    }
+    lanes_of = [("gan", 1, 2.0), ("diffusion", 8, 3.0), ("diffusion", 24, 2.0), ("diffusion", 32, 1.5)]
+    rows = [
+        {"kind": kind, "steps": count, "ms": 1.0, "ratio": ratio, "all": 0.5, "weights": measured[kind],
+         "settings": {"sampler": "ddim", "guidance": 3.0} if kind == "diffusion" else {}}
+        for kind, count, ratio in lanes_of
+    ]  # fmt: skip
+    result = tmp_path / RESULTS[1]
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps({"n": 500, "lanes": rows}))
+    page.locator("#race-equal-quality").click()
+    expect(needed).to_contain_text("At 24 steps the diffusion model is at least as good as the GAN")
+    expect(steps).to_have_value("24")
+    page.locator("#race-equal").click()
+    expect(needed).to_be_empty()
 
     page.locator("#race-blind input").check()
     page.locator("#race-go").click()

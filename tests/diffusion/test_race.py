@@ -5,20 +5,21 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tiny_diffusers import tiny_diffusers
 from tiny_diffusion import tiny_diffusion, tiny_student
 from tiny_world_model import tiny_world_model
 
 from workbench.datasets.world import draw_factors, render
 from workbench.diffusion import race as races
-from workbench.diffusion import trials
+from workbench.diffusion import race_plot, trials
 from workbench.diffusion.lanes import Lane, diffusion_lane, gan_lane, lanes_of, pretrained_lane
 from workbench.diffusion.pretrained import Pretrained
 from workbench.diffusion.schedule import start_noise
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import FACTOR_CLASSES, load_judge
 from workbench.evaluation.perceptual import FeatureDistance
-from workbench.images import open_picture
+from workbench.images import COLOURS, open_picture
 
 PROMPT = "a white shepherd standing in a park by day"
 
@@ -36,12 +37,16 @@ def folders(tmp_path_factory):
     teacher = tiny_diffusion()
     teacher.save_pretrained(root / "teacher")
     tiny_student(teacher, root / "teacher").save_pretrained(root / "student")
+    plain = {"attention": {}, "cross_attention": {}, "text_layers": 0}  # as the ablation's StyleGAN2 row
+    tiny_world_model(3, **plain).save_pretrained(root / "plain")
     return root
 
 
 def made_up(name: str, draw, along=None, **facts) -> Lane:
     return Lane(
-        **{"name": name, "kind": "other", "parameters": 1, "weights": name, **facts}, draw=draw, along=along
+        **{"name": name, "kind": "other", "side": 64, "parameters": 1, "weights": name, **facts},
+        draw=draw,
+        along=along,
     )
 
 
@@ -58,6 +63,11 @@ def test_lanes_of_folders(folders):
         ("Diffusion, 2 steps", "diffusion", 4), ("Student, 1 step", "student", 1),
     ]  # fmt: skip
     assert len({lane.weights for lane in lanes}) == 3  # GAN twice, teacher twice, student
+    assert [lane.settings for lane in lanes[2:]] == [
+        {"sampler": "ddim", "guidance": 2.0}, {"sampler": "dpm++", "guidance": 2.0},
+        {"sampler": "consistency", "guidance": None},
+    ]  # fmt: skip
+    assert {lane.side for lane in lanes} == {16}
     for lane in lanes:
         assert lane.draw([PROMPT] * 2, [1, 2]).shape == (2, 3, 16, 16)
     json.dumps([lane.facts() for lane in lanes])
@@ -206,8 +216,8 @@ def test_a_whole_race_writes_its_report_and_goes_on(folders, judge, tmp_path, mo
     out = tmp_path / "race"
     settings = {"n": 6, "rounds": 1, "edits": 4, "paths": 1, "cache": tmp_path / "cache"}
     lanes = lanes_of(
-        gan=folders / "gan", diffusion=folders / "teacher", student=folders / "student", steps=(1, 2),
-        student_steps=(1,), device="cpu",
+        gan=folders / "gan", also=[folders / "plain"], diffusion=folders / "teacher",
+        student=folders / "student", steps=(1, 2), student_steps=(1,), device="cpu",
     )  # fmt: skip
     races.race(lanes[:1], judge, out, **settings)
     counted = []
@@ -220,15 +230,42 @@ def test_a_whole_race_writes_its_report_and_goes_on(folders, judge, tmp_path, mo
     assert counted == [lane.name for lane in lanes[1:]]  # the first was kept
     assert json.loads((out / "race.json").read_text()) == json.loads(json.dumps(found))
     assert [row["name"] for row in found["lanes"]] == [lane.name for lane in lanes]
+    guided = lanes_of(diffusion=folders / "teacher", steps=(1,), guidance=3.0, device="cpu")
+    races.race(guided, judge, out, **settings)
+    assert counted[-1] == "Diffusion, 1 step"  # another guidance is another lane: nothing kept serves
     assert {"ms", "ratio", "all", "diversity", "walk", "edit", "parameters"} <= found["lanes"][0].keys()
     assert found["race"]["speed_ratio"] > 0 and found["n"] == 6
+    races.write_report(found, out)  # of the race before the guided one
     page = (out / "race.md").read_text()
     assert found["paragraph"] in page and "| GAN | 1 |" in page
+    assert page.splitlines()[3].startswith("| tiny-3 | 1 |") and "Beside them tiny-3 takes" in page
     with open_picture(out / "race.png") as picture:
         assert picture.width > 1000
     (out / "measured.json").write_text("{")
     with pytest.raises(WorkbenchError, match="is damaged"):
         races.race(lanes, judge, out, **settings)
+
+
+def test_a_further_gan_has_its_own_colour_mark_and_name_in_the_plot():
+    rows = [
+        {"name": name, "kind": kind, "steps": steps, "ms": ms, "ratio": 2.0 + steps, "all": 0.5}
+        for name, kind, steps, ms in (
+            ("GAN", "gan", 1, 9.0), ("plain", "other", 1, 4.0), ("a", "diffusion", 1, 8.0),
+            ("b", "diffusion", 8, 64.0),
+        )
+    ]  # fmt: skip
+    axis = Figure().subplots()
+    race_plot.distances(axis, {"lanes": rows})
+    gan, diffusion, other = axis.get_lines()[:3]
+    assert other.get_xydata().tolist() == [[4.0, 3.0]] and diffusion.get_xydata().tolist() == [
+        [8, 3],
+        [64, 10],
+    ]
+    looks = {(line.get_color(), line.get_marker()) for line in (gan, diffusion, other)}
+    assert len(looks) == 3 and other.get_color() not in (COLOURS["gan"], COLOURS["diffusion"])
+    words = [text.get_text() for text in axis.texts]
+    assert words == ["1", "8", "plain", "renders against renders"]
+    assert axis.get_legend_handles_labels()[1] == ["GAN", "diffusion, by steps", "others"]
 
 
 def test_a_race_of_nobody_is_refused(judge, tmp_path):

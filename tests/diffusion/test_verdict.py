@@ -43,6 +43,40 @@ def test_the_lane_is_the_quickest_near_the_best():
     assert verdict.overtakes(result(*rows[:3])) is None
 
 
+def test_enough_needs_both_measures_and_the_fewest_steps():
+    gan = row("gan", ratio=2.0, right=0.9)
+    rows = [
+        row("diffusion", steps=2, ratio=1.9, right=0.89), row("diffusion", steps=4, ratio=2.1, right=0.95),
+        row("diffusion", steps=16, ratio=1.5, right=0.95), row("diffusion", steps=8, ratio=2.0, right=0.9),
+    ]  # fmt: skip
+    assert verdict.enough(result(gan, *rows))["steps"] == 8
+    assert verdict.enough(result(gan, *rows[:2])) is None
+    assert verdict.enough(result(*rows)) is None  # no GAN to be as good as
+    few = row("student", steps=1, ratio=1.0)
+    assert verdict.enough(result(gan, few), "student") is few
+
+
+@pytest.mark.parametrize(
+    ("side", "ratio", "ms"), [(64, 5.0, 4.0), (64, 1.0, 90.0), (64, 2.0, 20.0), (32, 5.0, 4.0)]
+)
+def test_a_further_gan_is_held_against_ours_at_the_same_size_alone(side, ratio, ms):
+    gan = {**row("gan", ms=20.0, ratio=2.0), "side": 64}
+    plain = {**row("other", name="01-stylegan2", ms=ms, ratio=ratio, right=0.6), "side": side}
+    text = verdict.paragraph(result(gan, plain, row("diffusion", steps=8, ms=500)))
+    start = f"Beside them 01-stylegan2 takes {ms:.0f} ms"
+    assert start in text and f"{ratio:.2f} times the floor" in text and "has 60.0% of its pictures" in text
+    said = re.search(
+        r"renders: (nearer than|farther than|as near as) the GAN in (less|more|the same) time", text
+    )
+    if side == 32:
+        assert said is None and f"{start} at 32 px" in text and "the floor of that size" in text
+    else:
+        far = "nearer than" if ratio < 2 else "farther than" if ratio > 2 else "as near as"
+        assert said.groups() == (far, "less" if ms < 20 else "more" if ms > 20 else "the same")
+    alone = verdict.paragraph(result(plain))
+    assert "Beside them" in alone and "the GAN in" not in alone
+
+
 def test_figures_by_hand():
     found = verdict.figures(result(row("gan", ms=20, ratio=1.5), row("diffusion", steps=8, ms=500, ratio=3)))
     assert found == {

@@ -13,6 +13,7 @@ from workbench.app import prompts, race_view, race_votes
 from workbench.app.create import new_seed
 from workbench.app.jobs import MODEL_QUEUE, in_words
 from workbench.app.long_work import Stops
+from workbench.app.race_equal import needed
 from workbench.app.race_lanes import Track
 from workbench.app.race_run import MOST_STEPS, STUDENT_STEPS, Ask, Race, asked, race, steps_in
 from workbench.errors import WorkbenchError
@@ -63,7 +64,11 @@ def race_tab(track: Track, tab: gr.Tab) -> None:
 
     stop.click(halt, None, None, **_LIGHT)
     knobs["dice"].click(new_seed, None, knobs["seed"], **_LIGHT)
-    knobs["equal"].click(_equal_time, last, knobs["steps"], **_ACT)
+    knobs["time"].click(_equal_time, last, [knobs["steps"], knobs["said"]], **_ACT)
+    knobs["quality"].click(
+        in_words(lambda: _equal_quality(track)), None,
+        [knobs[name] for name in ("steps", "sampler", "guidance", "said")], **_MODEL,
+    )  # fmt: skip
     vote["cast"].click(
         in_words(_cast), [last, ballot, vote["best"], vote["gan"]],
         [lanes, verdict, strips, vote["said"], vote["tally"], vote["part"]], **_ACT,
@@ -79,7 +84,9 @@ def _knobs() -> dict[str, Any]:
         1, MOST_STEPS, 16, step=1, label="Steps of diffusion", elem_id="race-steps",
         info="More steps, better pictures, more time.",
     )  # fmt: skip
-    equal = gr.Button("As many as the GAN's time allows", size="sm", elem_id="race-equal")
+    in_time = gr.Button("As many as the GAN's time allows", size="sm", elem_id="race-equal")
+    as_good = gr.Button("As many as the GAN's quality needs", size="sm", elem_id="race-equal-quality")
+    said = gr.HTML(elem_id="race-needed")
     student = gr.Slider(
         STUDENT_STEPS[0], STUDENT_STEPS[-1], 2, step=1, label="Steps of the student", elem_id="race-student"
     )
@@ -93,8 +100,8 @@ def _knobs() -> dict[str, Any]:
         False, label="Blind", elem_id="race-blind",
         info="Names and clocks stay hidden until the class has voted.",
     )  # fmt: skip
-    return {"seed": seed, "dice": dice, "steps": steps, "equal": equal, "student": student,
-            "sampler": sampler, "guidance": guidance, "blind": blind}  # fmt: skip
+    return {"seed": seed, "dice": dice, "steps": steps, "time": in_time, "quality": as_good, "said": said,
+            "student": student, "sampler": sampler, "guidance": guidance, "blind": blind}  # fmt: skip
 
 
 def _vote_part() -> dict[str, Any]:
@@ -165,13 +172,20 @@ def _cast(found: Race | None, ballot: Any, best: str | None, gan: str | None) ->
 
 
 @in_words
-def _equal_time(found: Race | None) -> int:
+def _equal_time(found: Race | None) -> list[Any]:
     steps = None if found is None else steps_in(found)
     if steps is None:
         raise WorkbenchError(
             "The clocks have to run once first, with a diffusion model on the track: press Go."
         )
-    return steps
+    return [steps, ""]
+
+
+def _equal_quality(track: Track) -> list[Any]:
+    """Steps, sampler and guidance, as far as they are known, and what is said of them."""
+    found = needed(track)
+    values = (found.steps, found.sampler, found.guidance)
+    return [*(gr.skip() if value is None else value for value in values), race_view.needed_html(found.said)]
 
 
 def _opened(track: Track, found: Race | None) -> list[Any]:

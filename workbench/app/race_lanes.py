@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.app.jobs import Studio
+from workbench.diffusion import entrants
+from workbench.diffusion.entrants import how_to_make
 from workbench.errors import WorkbenchError
 
 # Torch and diffusers come with the models: imported inside the functions, the page is up before that.
 
-DIFFUSION, STUDENT = "assets/models/shepherd-64-diffusion", "assets/models/shepherd-64-student"
-KINDS = {"diffusion-baseline": "diffusion", "diffusion-student": "student"}
 NAMES = {"gan": "GAN", "student": "few-step student", "diffusion": "diffusion model"}
 
 
@@ -50,14 +49,7 @@ class Track:
     def place(self, kind: str) -> Path | None:
         """The folder of a lane's model ("diffusion" or "student"); None where there is none."""
         named = self._wanted[kind]
-        if named is not None:
-            return Path(named)
-        shipped = Path({"diffusion": DIFFUSION, "student": STUDENT}[kind])
-        found = [
-            shipped,
-            *sorted(Path("runs").glob("*/model"), key=lambda p: p.stat().st_mtime, reverse=True),
-        ]
-        return next((folder for folder in found if _kind(folder) == kind), None)
+        return entrants.find(kind) if named is None else Path(named)
 
     def lanes(self) -> tuple[str, ...]:
         """The kinds that can run, the GAN first."""
@@ -86,25 +78,6 @@ class Track:
         towers = (model.unet, model.text_encoder)
         count = sum(p.numel() for tower in towers for p in tower.parameters())
         return Runner(kind=kind, parameters=count, trained=_trained(model.card), model=model)
-
-
-def how_to_make(kind: str) -> str:
-    """The command that makes a lane's model."""
-    if kind == "student":
-        return (
-            "`workbench diffusion distill --teacher runs/diffusion/model --data runs/world "
-            "--out runs/student --minutes 60`"
-        )
-    return "`workbench diffusion train --data runs/world --out runs/diffusion --minutes 170`"
-
-
-def _kind(folder: Path) -> str | None:
-    """ "diffusion" or "student" for a model folder of the diffusion lane; None for any other."""
-    try:
-        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return KINDS.get(facts.get("kind")) if isinstance(facts, dict) else None
 
 
 def _trained(card: dict[str, Any]) -> str:

@@ -6,10 +6,11 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.app.race_lanes import NAMES, how_to_make
+from workbench.app.race_lanes import NAMES
 from workbench.app.race_run import Lane, Race, steps_in
 from workbench.app.race_votes import Ballot
 from workbench.app.upscale_view import picture_uri
+from workbench.diffusion.entrants import how_to_make
 
 _STRIP = 10  # pictures of a strip at most
 
@@ -98,6 +99,13 @@ def strips_html(race: Race | None, noised: Any = None, times: Sequence[int] = ()
             shown = [(lane.strip[k], f"step {k + 1}") for k in chosen]
             rows.append(_strip(f"Backward: what the {lane.name} sees behind the noise", shown))
     return "".join(rows)
+
+
+def needed_html(said: str) -> str:
+    """What is known of the steps that the GAN's quality needs."""
+    from workbench.app.create import marked
+
+    return f'<p class="wb-hint" role="status">{marked(said)}</p>'
 
 
 def _spread(count: int) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.diffusion.model import DiffusionModel
+from workbench.diffusion.model import GUIDANCE, DiffusionModel
 from workbench.diffusion.pretrained import Pretrained
 from workbench.diffusion.schedule import start_noise
 from workbench.errors import WorkbenchError
@@ -32,24 +32,27 @@ Along = Callable[[str, tuple[int, int], Tensor], Tensor]  # prompt, two seeds, t
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lane:
     """name: as tables say it. kind: of this module's four. steps: of its sampler; calls: passes through its
-    network a picture. parameters: of the network that draws. weights: their hash. trained: what its card
-    says of its training. draw: prompts and seeds -> pictures; along: a walk between the noise of two seeds
-    under one prompt, None where the lane has no noise of ours.
+    network a picture. side: of its pictures in px. parameters: of the network that draws. weights: their
+    hash. settings: of its sampler. trained: what its card says of its training. draw: prompts and seeds ->
+    pictures; along: a walk between the noise of two seeds under one prompt, None where the lane has no noise
+    of ours.
     """
 
     name: str
     kind: str
     steps: int = 1
     calls: int = 1
+    side: int
     parameters: int
     weights: str
+    settings: dict[str, Any] = field(default_factory=dict)
     trained: dict[str, Any] = field(default_factory=dict)
     draw: Draw
     along: Along | None = None
 
     def facts(self) -> dict[str, Any]:
         """What a result says of the lane, as JSON."""
-        names = ("name", "kind", "steps", "calls", "parameters", "weights", "trained")
+        names = ("name", "kind", "steps", "calls", "side", "parameters", "weights", "settings", "trained")
         return {name: getattr(self, name) for name in names}
 
 
@@ -65,8 +68,9 @@ def gan_lane(pipeline: Pipeline, *, name: str = "GAN", kind: str = GAN) -> Lane:
             return draw_points(pipeline, path(t))
 
     return Lane(
-        name=name, kind=kind, parameters=sum(p.numel() for p in pipeline.G.parameters()),
-        weights=pipeline.weight_hash, trained=_training(pipeline.card), draw=draw, along=along,
+        name=name, kind=kind, side=pipeline.G.config.resolution,
+        parameters=sum(p.numel() for p in pipeline.G.parameters()), weights=pipeline.weight_hash,
+        trained=_training(pipeline.card), draw=draw, along=along,
     )  # fmt: skip
 
 
@@ -75,7 +79,9 @@ def diffusion_lane(
 ) -> Lane:
     """A baseline or a student at so many steps."""
     sampler = sampler or ("dpm++" if not model.is_student and steps > 1 else model.samplers[0])
-    settings = {"steps": steps, "sampler": sampler, "guidance": guidance}
+    guidance = GUIDANCE if guidance is None and not model.is_student else guidance
+    told = {"sampler": sampler, "guidance": guidance}
+    settings = {"steps": steps, **told}
     calls = steps if model.is_student or guidance == 1.0 else 2 * steps
     side = model.config.resolution
 
@@ -94,8 +100,8 @@ def diffusion_lane(
     what = "Student" if model.is_student else "Diffusion"
     return Lane(
         name=f"{what}, {steps} step{'s' * (steps > 1)}", kind=STUDENT if model.is_student else DIFFUSION,
-        steps=steps, calls=calls, parameters=sum(p.numel() for p in model.unet.parameters()),
-        weights=model.weight_hash, trained=_training(model.card), draw=draw, along=along,
+        steps=steps, calls=calls, side=side, parameters=sum(p.numel() for p in model.unet.parameters()),
+        weights=model.weight_hash, settings=told, trained=_training(model.card), draw=draw, along=along,
     )  # fmt: skip
 
 
@@ -107,7 +113,7 @@ def pretrained_lane(model: Pretrained, steps: int, *, side: int) -> Lane:
 
     return Lane(
         name=f"{model.name}, {steps} step{'s' * (steps > 1)}", kind=OTHER, steps=steps, calls=steps,
-        parameters=model.parameters, weights=model.name, draw=draw,
+        side=side, parameters=model.parameters, weights=model.name, draw=draw,
     )  # fmt: skip
 
 

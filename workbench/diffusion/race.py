@@ -87,7 +87,8 @@ def _measured(
     """Quality, walks and edits of one lane; what the file `kept` has of the same lane and settings serves."""
     settings = {name: about[name] for name in ("n", "seed", "edits", "paths", "judge", "distance")}
     facts = lane.facts()
-    key = json.dumps([settings, {k: facts[k] for k in ("name", "steps", "calls", "weights")}], sort_keys=True)
+    names = ("name", "steps", "calls", "side", "weights", "settings")
+    key = json.dumps([settings, {name: facts[name] for name in names}], sort_keys=True)
     known = _read_kept(kept)
     if key not in known:
         n, seed = about["n"], about["seed"]

@@ -27,43 +27,51 @@ def draw(result: dict[str, Any], file: str | Path) -> Path:
         use_style()
         figure = Figure(figsize=(13, 5.6))
         left, right = figure.subplots(1, 2)
-        for kind, (words, colour, marker, line) in LOOKS.items():
-            rows = sorted((row for row in result["lanes"] if row["kind"] == kind), key=lambda row: row["ms"])
-            if not rows:
-                continue
-            times = [row["ms"] for row in rows]
-            look = {
-                "color": colour, "marker": marker, "linestyle": line or "none",
-                "markersize": 18 if kind == GAN else 9,
-            }  # fmt: skip
-            left.plot(times, [row["ratio"] for row in rows], label=words, **look)
-            right.plot(times, [100 * row["all"] for row in rows], label=words, **look)
-            for row in rows:
-                text = row["name"] if kind == OTHER else str(row["steps"])
-                for axis, y in ((left, row["ratio"]), (right, 100 * row["all"])):
-                    if kind != GAN:
-                        axis.annotate(
-                            text, (row["ms"], y), (0, 9), textcoords="offset points", ha="center", fontsize=11
-                        )
-        left.axhline(1, color=COLOURS["real"], linestyle=":", linewidth=1.5)
-        left.annotate("renders against renders", (0.99, 1), (0, 4), xycoords=("axes fraction", "data"),
-                      textcoords="offset points", ha="right", fontsize=11, color=COLOURS["real"])  # fmt: skip
-        left.set_yscale("log")
-        left.set_title("Distance from renders")
-        left.set_ylabel("Fréchet distance ÷ floor (lower is better)")
-        right.set_title("Faithful to the prompt")
-        right.set_ylabel("all four factors right, % (higher is better)")
-        right.set_ylim(-3, 103)
-        for axis in (left, right):
-            axis.set_xscale("log")
-            axis.set_xlabel("milliseconds a picture")
-            axis.margins(x=0.12)
-            axis.xaxis.set_major_formatter(_plain)
-        left.yaxis.set_major_formatter(_plain)
+        distances(left, result)
+        faithfulness(right, result)
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
     return write_whole(Path(file), lambda handle: handle.write(buffer.getvalue()))
+
+
+def distances(axis: Any, result: dict[str, Any]) -> None:
+    """Distance from renders over milliseconds a picture, both axes logarithmic."""
+    _lanes(axis, result, "ratio", 1)
+    axis.axhline(1, color=COLOURS["real"], linestyle=":", linewidth=1.5)
+    axis.annotate("renders against renders", (0.99, 1), (0, 4), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", ha="right", fontsize=11, color=COLOURS["real"])  # fmt: skip
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(_plain)
+    axis.set_title("Distance from renders")
+    axis.set_ylabel("Fréchet distance ÷ floor (lower is better)")
+
+
+def faithfulness(axis: Any, result: dict[str, Any]) -> None:
+    """Share of pictures with all four factors right, in percent, over milliseconds a picture."""
+    _lanes(axis, result, "all", 100)
+    axis.set_title("Faithful to the prompt")
+    axis.set_ylabel("all four factors right, % (higher is better)")
+    axis.set_ylim(-3, 103)
+
+
+def _lanes(axis: Any, result: dict[str, Any], measure: str, times: float) -> None:
+    """A line of dots for each kind of lane, the numbers of steps, or the names of others, at the dots."""
+    for kind, (words, colour, marker, line) in LOOKS.items():
+        rows = sorted((row for row in result["lanes"] if row["kind"] == kind), key=lambda row: row["ms"])
+        if not rows:
+            continue
+        axis.plot(
+            [row["ms"] for row in rows], [times * row[measure] for row in rows], label=words, color=colour,
+            marker=marker, linestyle=line or "none", markersize=18 if kind == GAN else 9,
+        )  # fmt: skip
+        for row in rows if kind != GAN else ():
+            name, place = str(row["name" if kind == OTHER else "steps"]), (row["ms"], times * row[measure])
+            axis.annotate(name, place, (0, 9), textcoords="offset points", ha="center", fontsize=11)
+    axis.set_xscale("log")
+    axis.set_xlabel("milliseconds a picture")
+    axis.margins(x=0.12)
+    axis.xaxis.set_major_formatter(_plain)
 
 
 def _plain(value: float, place: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from workbench.diffusion.lanes import DIFFUSION, GAN, STUDENT
+from workbench.diffusion.lanes import DIFFUSION, GAN, OTHER, STUDENT
 
 ALIKE = 1.05  # times and distances within 5 % are called the same
 ENOUGH = 1000  # pictures from which on a distance says more than roughly where it lies
@@ -50,6 +50,18 @@ def overtakes(result: dict[str, Any], kind: str = DIFFUSION) -> Row | None:
     return min(rows, key=lambda row: row["ms"], default=None)
 
 
+def enough(result: dict[str, Any], kind: str = DIFFUSION) -> Row | None:
+    """The lane of a kind with the fewest steps that is at least as near to renders as the GAN *and* at least
+    as faithful; None where no number of steps that was measured is, or without GAN. Nothing is interpolated.
+    """
+    gan = lane(result, GAN)
+    rows = [] if gan is None else [
+        row for row in result["lanes"]
+        if row["kind"] == kind and row["ratio"] <= gan["ratio"] and row["all"] >= gan["all"]
+    ]  # fmt: skip
+    return min(rows, key=lambda row: row["steps"], default=None)
+
+
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """{"speed_ratio", "faithfulness": {"gan", "diffusion"}, "frechet": {…}, "steps"}: GAN and baseline
     as `lane` picks it; speed_ratio is its time over the GAN's. {} where one of the two is missing.
@@ -83,6 +95,7 @@ def paragraph(result: dict[str, Any]) -> str:
         said.append(_student(result, student, gan, other))
     if gan is not None and other is not None:
         said += [_walks(gan, other), _edits(result, gan, other)]
+    said += [_other(row, gan) for row in result["lanes"] if row["kind"] == OTHER]
     few = ", too few for more than a first look" if result["n"] < ENOUGH else ""
     said.append(f"Quality is told by {result['n']} pictures of each lane{few}.")
     return " ".join(sentence for sentence in said if sentence)
@@ -160,14 +173,28 @@ def _student(result: dict[str, Any], student: Row, gan: Row | None, other: Row |
         f"The student, distilled from the baseline, takes {student['ms']:.0f} ms at {_steps(student)} and is "
         f"{student['ratio']:.2f} times the floor away from renders"
     )
-    said = []
-    for name, row in (("the GAN", gan), ("its teacher at its best", other)):
-        if row is not None:
-            time, far = smaller(student["ms"], row["ms"]), smaller(student["ratio"], row["ratio"])
-            words = {"first": "less", "second": "more", TIE: "the same"}
-            places = {"first": "nearer than", "second": "farther than", TIE: "as near as"}
-            said.append(f"{places[far]} {name} in {words[time]} time")
+    beside = (("the GAN", gan), ("its teacher at its best", other))
+    said = [_against(student, name, row) for name, row in beside if row is not None]
     return f"{start}{': ' if said else ''}{', '.join(said)}."
+
+
+def _other(row: Row, gan: Row | None) -> str:
+    """A further model; its distance is held against the GAN's only where both draw pictures of one size."""
+    alike = gan is None or row.get("side") == gan.get("side")
+    at, its = ("", "the floor") if alike else (f" at {row['side']} px", "the floor of that size")
+    start = (
+        f"Beside them {row['name']} takes {row['ms']:.0f} ms{at}, has {row['all']:.1%} of its pictures right "
+        f"in all four factors, and is {row['ratio']:.2f} times {its} away from renders"
+    )
+    return f"{start}: {_against(row, 'the GAN', gan)}." if alike and gan is not None else f"{start}."
+
+
+def _against(row: Row, name: str, other: Row) -> str:
+    """ "nearer than `name` in less time", and what else may be."""
+    time, far = smaller(row["ms"], other["ms"]), smaller(row["ratio"], other["ratio"])
+    words = {"first": "less", "second": "more", TIE: "the same"}
+    places = {"first": "nearer than", "second": "farther than", TIE: "as near as"}
+    return f"{places[far]} {name} in {words[time]} time"
 
 
 def _walks(gan: Row, other: Row) -> str:
