@@ -129,26 +129,31 @@ demo-models: $(APP_READY)
 	$(RUN) ablate --data $(DEMO)/world --out $(DEMO)/ablation --clip $(DEMO)/mini-clip --judge $(DEMO)/judge --device $(DEVICE)
 	echo "The models are in $(DEMO). Look at them: $(RUN) app --model $(DEMO)/shepherd-64/model"
 
+# README's picture of the shipped model: drawn as PNG, shipped as WebP.
+define SAMPLES
+	$(RUN) gallery --out runs/pictures
+	mkdir -p assets/pictures
+	$(PY) -c 'from workbench.training.shipping import to_webp; to_webp("runs/pictures/samples.png", "assets/pictures")'
+endef
+
 # Put a finished run where the app, the notebooks and README look for it. Of its grids as many as have room in what ships.
 RUN_TO_SHIP ?= $(DEMO)/shepherd-64
 GRIDS ?= 11
 ship: $(APP_READY)
 	@test -d "$(RUN_TO_SHIP)/model" || { echo "error: $(RUN_TO_SHIP) is no finished run: make demo-models, or RUN_TO_SHIP=runs/…" >&2; exit 2; }
 	rm -rf assets/models/shepherd-64 assets/training/shepherd-64
-	mkdir -p assets/models assets/training/shepherd-64 assets/pictures
+	mkdir -p assets/models
 	cp -r "$(RUN_TO_SHIP)/model" assets/models/shepherd-64
-	cp -r "$(RUN_TO_SHIP)"/{config.json,history.jsonl,samples,training.gif} assets/training/shepherd-64/
-	ls assets/training/shepherd-64/samples/*.png | awk -v most=$(GRIDS) '{ file[NR] = $$0 }
-	  END { for (i = 0; i < most; i++) kept[1 + int(i * (NR - 1) / (most - 1) + 0.5)]; for (i in file) if (!(i in kept)) print file[i] }' \
-	  | xargs -r rm --
-	$(RUN) gallery --out assets/pictures
+	$(PY) -c 'import sys; from workbench.training.shipping import ship_run; ship_run(sys.argv[1], "assets/training/shepherd-64", grids=$(GRIDS))' \
+	  "$(RUN_TO_SHIP)"
+	$(SAMPLES)
 
 # Every shipped number and picture of the shipped models, measured again: about an hour on two idle cores. What takes
 # another environment is named and left alone.
 reports: $(APP_READY)
 	$(RUN) dataset world --out runs/world --count 16000 --seed 0
 	$(RUN) figures --run all --record
-	$(RUN) gallery --out assets/pictures
+	$(SAMPLES)
 	$(MAKE) -s readme
 
 # The table of figures in README, from assets/reports/figures.json.

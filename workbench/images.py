@@ -264,12 +264,14 @@ def save_gif(
     *,
     seconds_per_frame: float | Sequence[float],
     hold_last: float = 2.0,
+    colours: int = 256,
     overwrite: bool = True,
 ) -> Path:
     """A GIF that loops for ever. seconds_per_frame: one number or one a frame; hold_last: added to the last.
 
-    All frames share one palette of 256 colours fitted to all of them, without dithering: nothing crawls or
-    flickers where the picture stands still. Frames that do not change are joined, with their time kept.
+    All frames share one palette of `colours` (2 to 256) fitted to all of them, without dithering: nothing
+    crawls or flickers where the picture stands still. Frames that do not change are joined, with their time
+    kept.
     """
     pictures = [_as_picture(frame) for frame in frames]
     if not pictures:
@@ -286,8 +288,10 @@ def save_gif(
         )
     if not (math.isfinite(hold_last) and 0 <= hold_last <= 600):
         raise WorkbenchError(f"hold_last is {hold_last}: expected 0 to 600 seconds.")
+    if not 2 <= colours <= 256:
+        raise WorkbenchError(f"colours is {colours}: a GIF holds 2 to 256.")
     seconds[-1] += hold_last
-    palette = _shared_palette(pictures)
+    palette = _shared_palette(pictures, colours)
     indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
     # GIF counts hundredths of a second: rounded here, so that no writer does it its own way. imageio hands
@@ -304,8 +308,8 @@ def save_gif(
     return write_whole(path, lambda handle: handle.write(buffer.getbuffer()), overwrite=overwrite)
 
 
-def _shared_palette(pictures: Sequence[Image.Image], most_pixels: int = 40_000) -> Image.Image:
-    """256 colours fitted to pixels of all frames, a quarter of them from the last, the one looked at longest.
+def _shared_palette(pictures: Sequence[Image.Image], size: int, most_pixels: int = 40_000) -> Image.Image:
+    """`size` colours fitted to pixels of all frames, a quarter of them from the last, looked at longest.
 
     Median cut, then Lloyd steps of our own: Pillow's `kmeans` runs until nothing moves, which may be never.
     """
@@ -318,7 +322,7 @@ def _shared_palette(pictures: Sequence[Image.Image], most_pixels: int = 40_000) 
         # Chosen by chance: an even stride would fall into step with the width.
         kept.append(pixels if len(pixels) <= most else pixels[draw.choice(len(pixels), most, replace=False)])
     pixels = np.concatenate(kept)
-    start = Image.fromarray(pixels[None]).quantize(256, method=Image.Quantize.MEDIANCUT)
+    start = Image.fromarray(pixels[None]).quantize(size, method=Image.Quantize.MEDIANCUT)
     colours = torch.tensor(start.getpalette(), dtype=torch.float32).reshape(-1, 3)
     x = torch.tensor(pixels, dtype=torch.float32)
     for _ in range(10):

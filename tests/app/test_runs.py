@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -64,9 +65,27 @@ def test_the_door_opens_to_grids_and_film_alone(run_folder, tmp_path):
         link.unlink()
 
 
+def test_a_grid_may_be_webp_and_is_sent_as_such(tmp_path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "history.jsonl").touch()
+    Image.new("RGB", (8, 8), "teal").save(tmp_path / "samples" / "grid_000000005.webp")
+    shelf = Shelf(shipped=tmp_path, runs=tmp_path / "none")
+    run = next(iter(shelf.list().values()))
+    assert run.grids() == [(5, "samples/grid_000000005.webp")]
+    sent = TestClient(Starlette(routes=[shelf.route()])).get(f"/{run.url('samples/grid_000000005.webp')}")
+    assert sent.status_code == 200 and sent.headers["content-type"] == "image/webp"
+    assert sent.content == (tmp_path / "samples" / "grid_000000005.webp").read_bytes()
+
+
 def test_grids_are_sorted_by_images_seen(tmp_path):
     (tmp_path / "samples").mkdir()
-    for name in ("grid_000000010.png", "grid_000000002.png", "grid_x.png", "other.png"):
+    for name in (
+        "grid_000000010.png",
+        "grid_000000002.png",
+        "grid_x.png",
+        "other.png",
+        "grid_000000010.webp",
+    ):
         (tmp_path / "samples" / name).write_bytes(b"")
     assert Run(name="r", folder=tmp_path).grids() == [
         (2, "samples/grid_000000002.png"),

@@ -17,7 +17,8 @@ def make_grids(run, counts, side=48, noise=False):
             random.integers(0, 64, shape[:2]) * 4
         )  # 64 greys at random: hard to compress, easy to fit a palette to
         pixels = np.repeat(colours[..., None], 3, axis=2) if noise else np.full(shape, (k * 5) % 256)
-        Image.fromarray(pixels.astype(np.uint8)).save(run / "samples" / f"grid_{count:09d}.png")
+        ending = "webp" if k % 2 else "png"  # either kind will do, and both in one run
+        Image.fromarray(pixels.astype(np.uint8)).save(run / "samples" / f"grid_{count:09d}.{ending}")
     return run
 
 
@@ -58,6 +59,16 @@ def test_few_columns_keep_singles_above_and_pairs_below(tmp_path):
 def test_a_long_noisy_run_stays_below_three_megabytes(tmp_path):
     run = make_grids(tmp_path / "run", range(0, 40_000, 1000), side=64, noise=True)
     assert write_gif(run).stat().st_size <= MOST_BYTES
+
+
+def test_a_smaller_film_has_fewer_frames_and_colours(tmp_path):
+    run = make_grids(tmp_path / "run", range(0, 20_000, 1000), side=8, noise=True)
+    whole, small = write_gif(run), write_gif(run, tmp_path / "small.gif", most_bytes=300_000, colours=16)
+    assert small.stat().st_size <= 300_000 < whole.stat().st_size
+    with Image.open(whole) as many, Image.open(small) as few:
+        assert 8 <= few.n_frames < many.n_frames == 20
+        few.seek(few.n_frames - 1)
+        assert len(few.convert("RGB").getcolors()) <= 16
 
 
 def test_refusals(tmp_path):

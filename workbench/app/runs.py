@@ -1,8 +1,8 @@
 """Run folders that the page can show: where they are, what they hold, and the one door to their pictures.
 
 A run folder: config.json, history.jsonl (one JSON object a logged step, with "cur_nimg"),
-samples/grid_<cur_nimg>.png, training.gif; one that a page has just started, .process alone. Numbers and
-curves come from these files and from nowhere else.
+samples/grid_<cur_nimg>.png or .webp, training.gif; one that a page has just started, .process alone.
+Numbers and curves come from these files and from nowhere else.
 """
 
 import json
@@ -20,11 +20,11 @@ from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from workbench.errors import WorkbenchError
+from workbench.training.grids import FOLDER, GRID, find_grids
 
 URL = "run-picture"
 FACTORS = ("coat", "pose", "scene", "light", "all")
-_GRID = re.compile(r"grid_(\d{1,15})\.png")
-_SERVED = re.compile(r"training\.gif|samples/grid_\d{1,15}\.png")  # and nothing else in the folder
+_SERVED = re.compile(rf"training\.gif|{FOLDER}/{GRID.pattern}")  # and nothing else in the folder
 Series = list[tuple[int, float]]
 
 
@@ -41,9 +41,7 @@ class Run:
 
     def grids(self) -> list[tuple[int, str]]:
         """(images seen, file) of every sample grid, in order."""
-        found = [(match, path) for path in (self.folder / "samples").glob("grid_*.png")
-                 if (match := _GRID.fullmatch(path.name))]  # fmt: skip
-        return sorted((int(match[1]), f"samples/{path.name}") for match, path in found)
+        return [(nimg, f"{FOLDER}/{path.name}") for nimg, path in find_grids(self.folder).items()]
 
     def film(self) -> str | None:
         """The training GIF, None where there is none yet."""
@@ -96,7 +94,9 @@ class Shelf:
             path = (run.folder / file).resolve()
             if not path.is_relative_to(run.folder.resolve()) or not path.is_file():
                 raise HTTPException(404)
-            return FileResponse(path, headers={"Cache-Control": "private, max-age=3600"})
+            # Named here, because Python before 3.13 does not know WebP by its ending.
+            kind = f"image/{Path(file).suffix[1:]}"
+            return FileResponse(path, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
 
         return Route(f"/{URL}/{{run}}/{{file:path}}", serve)
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from workbench import video
 from workbench.errors import WorkbenchError
-from workbench.training.gif import find_grids, frame
+from workbench.training.gif import frame
+from workbench.training.grids import EXPECTED, find_grids
 from workbench.video import MOST_BYTES
 
 NAME = "training.mp4"
@@ -16,7 +17,7 @@ _HOLD_S = 2.0  # on the last grid
 
 
 def write_mp4(run: str | Path, out: str | Path | None = None, *, seconds: float = 12.0) -> Path:
-    """Make `training.mp4` in the run folder (or `out`) from samples/grid_*.png; returns its path.
+    """Make `training.mp4` in the run folder (or `out`) from its sample grids; returns its path.
 
     Every grid is a frame, equally long; seconds: length before the last is held. H.264 at the best quality
     that stays below 8 MB. Raises WorkbenchError when there are no grids, `out` exists, or imageio-ffmpeg is
@@ -30,7 +31,7 @@ def write_mp4(run: str | Path, out: str | Path | None = None, *, seconds: float 
     grids = find_grids(run)
     if not grids:
         raise WorkbenchError(
-            f"There are no grids (samples/grid_*.png) in {run}: give the folder of a run that has sampled."
+            f"There are no grids ({EXPECTED}) in {run}: give the folder of a run that has sampled."
         )
     rate = min(30.0, max(1.0, len(grids) / seconds))  # frames a second
     return video.write_mp4(

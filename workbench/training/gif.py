@@ -1,7 +1,6 @@
 """training.gif: the fixed-seed grids of a run as one film, with the image count under it."""
 
 import math
-import re
 import tempfile
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from workbench.errors import WorkbenchError
 from workbench.images import COLOURS, open_picture, save_gif, write_whole
+from workbench.training.grids import EXPECTED, find_grids
 
 NAME = "training.gif"
 MOST_BYTES = 3_000_000
@@ -18,14 +18,21 @@ _FEWEST = 8
 
 
 def write_gif(
-    run: str | Path, out: str | Path | None = None, *, columns: int = GRID_CELLS, seconds: float = 10.0
+    run: str | Path,
+    out: str | Path | None = None,
+    *,
+    columns: int = GRID_CELLS,
+    seconds: float = 10.0,
+    most_bytes: int = MOST_BYTES,
+    colours: int = 256,
 ) -> Path:
-    """Make `training.gif` in the run folder (or `out`) from samples/grid_*.png; returns its path.
+    """Make `training.gif` in the run folder (or `out`) from its sample grids; returns its path.
 
     columns: how many columns of a grid of 6 x 6, and as many rows, are shown (an even number, so that pairs
     stay whole); 6 shows grids of any shape as they are. seconds: length of the film before its last frame is
-    held. Frames lie densely at the start, where most happens; as many are taken as fit into 3 MB. Raises
-    WorkbenchError when there are no grids, or `out` exists.
+    held. Frames lie densely at the start, where most happens; as many are taken as fit into
+    `most_bytes`, but no fewer than 8. colours: of the palette that all frames share. Raises WorkbenchError
+    when there are no grids, or `out` exists.
     """
     run = Path(run)
     if columns not in range(2, GRID_CELLS + 1, 2):
@@ -37,7 +44,7 @@ def write_gif(
     grids = find_grids(run)
     if not grids:
         raise WorkbenchError(
-            f"There are no grids (samples/grid_*.png) in {run}: give the folder of a run that has sampled."
+            f"There are no grids ({EXPECTED}) in {run}: give the folder of a run that has sampled."
         )
     target, final = Path(out or run / NAME), max(grids)
     wanted = min(len(grids), max(_FEWEST, round(seconds * 8)))
@@ -45,22 +52,14 @@ def write_gif(
         while True:
             chosen = dense_at_first(sorted(grids), wanted)
             frames = [frame(grids[n], n, final, columns) for n in chosen]
-            draft = save_gif(frames, Path(scratch) / NAME, seconds_per_frame=max(0.02, seconds / len(frames)))
+            pace = max(0.02, seconds / len(frames))
+            draft = save_gif(frames, Path(scratch) / NAME, seconds_per_frame=pace, colours=colours)
             size = draft.stat().st_size
-            if size <= MOST_BYTES or len(chosen) <= _FEWEST:
+            if size <= most_bytes or len(chosen) <= _FEWEST:
                 break
-            wanted = max(_FEWEST, min(len(chosen) - 1, int(len(chosen) * MOST_BYTES / size * 0.95)))
+            wanted = max(_FEWEST, min(len(chosen) - 1, int(len(chosen) * most_bytes / size * 0.95)))
         data = draft.read_bytes()
     return write_whole(target, lambda handle: handle.write(data), overwrite=out is None)
-
-
-def find_grids(run: str | Path) -> dict[int, Path]:
-    """cur_nimg -> file of every grid of a run."""
-    found = {}
-    for path in (Path(run) / "samples").glob("grid_*.png"):
-        if match := re.fullmatch(r"grid_(\d+)\.png", path.name):
-            found[int(match[1])] = path
-    return dict(sorted(found.items()))
 
 
 def dense_at_first(counts: list[int], wanted: int) -> list[int]:

@@ -21,6 +21,7 @@ from workbench.errors import WorkbenchError
 from workbench.images import to_uint8
 
 if TYPE_CHECKING:
+    import ipywidgets
     from matplotlib.figure import Figure
 
 JPEG_QUALITY = 54
@@ -81,6 +82,12 @@ class Film:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {"image/gif": base64.b64encode(self.file.read_bytes()).decode(), "text/plain": self.alt}
+
+
+def show_file(widget: ipywidgets.Image, path: Path) -> None:
+    """A picture's file as it lies, in an image of a live notebook; its ending names its format."""
+    with widget.hold_sync():
+        widget.format, widget.value = path.suffix[1:], path.read_bytes()
 
 
 def plot(figure: Figure, alt: str, *, dpi: int = 72, colours: int = 48) -> Picture:

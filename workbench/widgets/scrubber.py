@@ -10,9 +10,10 @@ from PIL import Image
 
 from workbench.errors import WorkbenchError
 from workbench.images import open_picture
-from workbench.training.gif import dense_at_first, find_grids
+from workbench.training.gif import dense_at_first
+from workbench.training.grids import EXPECTED, find_grids
 from workbench.training.history import NAME, read_history
-from workbench.widgets.pictures import Picture, sheet
+from workbench.widgets.pictures import Picture, sheet, show_file
 from workbench.widgets.sliders import VIEW
 
 _GRID_ROWS = 6
@@ -34,9 +35,7 @@ class Scrubber:
         self.run, self.rows, self.zoom = Path(run), rows, zoom
         self.grids = find_grids(self.run)
         if not self.grids:
-            raise WorkbenchError(
-                f"There are no grids (samples/grid_*.png) in {run}: give the folder of a run."
-            )
+            raise WorkbenchError(f"There are no grids ({EXPECTED}) in {run}: give the folder of a run.")
         self.counts = list(self.grids)
         self.lines = read_history(self.run) if (self.run / NAME).is_file() else []
         end = len(self.counts) - 1
@@ -52,7 +51,7 @@ class Scrubber:
 
     def _show(self, change: object = None) -> None:
         count = self.counts[self.slider.value]
-        self.picture.value = self.grids[count].read_bytes()
+        show_file(self.picture, self.grids[count])
         self.words.value = self.said(count)
 
     def said(self, count: int) -> str:

@@ -12,9 +12,10 @@ import ipywidgets
 from workbench.errors import WorkbenchError
 from workbench.training import background
 from workbench.training.background import Job
-from workbench.training.gif import find_grids
+from workbench.training.grids import find_grids
 from workbench.training.history import NAME, read_history
 from workbench.training.loop import Result
+from workbench.widgets.pictures import show_file
 from workbench.widgets.sliders import VIEW
 
 PLAIN = "In a live notebook the newest pictures appear here during training; they follow further down."
@@ -48,7 +49,7 @@ class Watcher:
         grids = find_grids(self.run)
         if grids and max(grids) != self.shown:
             self.shown = max(grids)
-            self.picture.value = grids[self.shown].read_bytes()
+            show_file(self.picture, grids[self.shown])
 
     def __enter__(self) -> Watcher:
         self.over.clear()

@@ -1,0 +1,81 @@
+"""What ships of a run: config, history, some of its grids as WebP, a small film. A run itself keeps PNG."""
+
+import io
+import json
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+from workbench.images import open_picture, write_whole
+from workbench.training.gif import write_gif
+from workbench.training.grids import EXPECTED, FOLDER, find_grids
+from workbench.training.history import NAME as HISTORY
+
+QUALITY = 90  # of 100; below it, edges of 64 px pictures begin to ring at twice their size
+FILM_BYTES, FILM_COLOURS, FILM_SECONDS = 500_000, 128, 7.0
+
+
+def to_webp(picture: str | Path, folder: str | Path) -> Path:
+    """The picture as lossy WebP in `folder`, under its own name; returns its path.
+
+    Alpha and recipe are left out. What is WebP already is copied to the bit: no loss is added to a loss.
+    Raises WorkbenchError for what is no picture, OSError in one sentence for a folder that cannot be written.
+    """
+    picture = Path(picture)
+    target = Path(folder) / f"{picture.stem}.webp"
+    with open_picture(picture) as image:
+        if image.format == "WEBP":
+            data = picture.read_bytes()
+        else:
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, format="WEBP", quality=QUALITY, method=6)
+            data = buffer.getvalue()
+    return write_whole(target, lambda handle: handle.write(data))
+
+
+def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
+    """A copy of a finished run that is small enough to ship, in the new folder `out`; returns it.
+
+    grids: how many, evenly by their order, first and last among them. Their lines of the history name the
+    files that ship; the lines of the others stay as the trainer wrote them. The film is drawn from all grids
+    of `run`, as many as fit into 500 kB. Raises WorkbenchError when `out` exists, or `run` is no run with
+    grids.
+    """
+    run, out = Path(run), Path(out)
+    if grids < 2:
+        raise WorkbenchError(f"grids is {grids}: expected at least 2, the first and the last.")
+    if out.exists():
+        raise WorkbenchError(f"{out} is already there and is not overwritten: move it away first.")
+    missing = [name for name in ("config.json", HISTORY) if not (run / name).is_file()]
+    found = find_grids(run)
+    if missing or not found:
+        what = " and ".join(missing) or f"grids ({EXPECTED})"
+        raise WorkbenchError(f"{run} has no {what}: give the folder of a run that has ended.")
+    (out / FOLDER).mkdir(parents=True)
+    names = {}
+    for nimg in _evenly(list(found), grids):
+        shipped = to_webp(found[nimg], out / FOLDER)
+        names[nimg] = f"{FOLDER}/{shipped.name}"
+    history = _renamed((run / HISTORY).read_bytes(), names)
+    for name, data in (("config.json", (run / "config.json").read_bytes()), (HISTORY, history)):
+        write_whole(out / name, lambda handle, data=data: handle.write(data))
+    write_gif(run, out / "training.gif", seconds=FILM_SECONDS, most_bytes=FILM_BYTES, colours=FILM_COLOURS)
+    return out
+
+
+def _evenly(counts: list[int], wanted: int) -> list[int]:
+    """`wanted` of the sorted counts, or all of fewer; halfway between two places is rounded up."""
+    if len(counts) <= wanted:
+        return counts
+    step = (len(counts) - 1) / (wanted - 1)
+    return [counts[int(k * step + 0.5)] for k in range(wanted)]
+
+
+def _renamed(history: bytes, names: dict[int, str]) -> bytes:
+    """The history with the new file of each sample whose count is in `names`; other lines keep every byte."""
+    lines = history.splitlines(keepends=True)
+    for k, line in enumerate(lines):
+        record = json.loads(line)
+        if record["kind"] == "sample" and record["cur_nimg"] in names:
+            old, new = (json.dumps(name).encode() for name in (record["file"], names[record["cur_nimg"]]))
+            lines[k] = line.replace(old, new)
+    return b"".join(lines)
