@@ -12,8 +12,7 @@ def test_from_pictures_to_a_race(inputs, tmp_path, capsys, monkeypatch):
     """At the smallest preset, a step each; the race on a handful of pictures."""
     from workbench.diffusion import race
 
-    monkeypatch.setattr(race, "SPREAD_PROMPTS", 1)
-    monkeypatch.setattr(race, "SPREAD_SAMPLES", 2)
+    monkeypatch.setattr(race, "SPREAD", (1, 2))
     monkeypatch.chdir(tmp_path)  # where renders are kept: runs/reference-cache
     data, clip = (str(path) for path in inputs)
     base = ["--images", "4", "--batch-size", "2", "--grid", "2x1", "--device", "cpu", "--precision", "fp32"]

@@ -211,10 +211,8 @@ def test_a_swapped_word_changes_one_factor_alone():
 
 
 def test_a_whole_race_writes_its_report_and_goes_on(folders, judge, tmp_path, monkeypatch):
-    monkeypatch.setattr(races, "SPREAD_PROMPTS", 2)
-    monkeypatch.setattr(races, "SPREAD_SAMPLES", 2)
     out = tmp_path / "race"
-    settings = {"n": 6, "rounds": 1, "edits": 4, "paths": 1, "cache": tmp_path / "cache"}
+    settings = {"n": 6, "rounds": 1, "edits": 4, "paths": 1, "spread": (2, 2), "cache": tmp_path / "cache"}
     lanes = lanes_of(
         gan=folders / "gan", also=[folders / "plain"], diffusion=folders / "teacher",
         student=folders / "student", steps=(1, 2), student_steps=(1,), device="cpu",

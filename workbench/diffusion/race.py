@@ -28,19 +28,20 @@ from workbench.images import check_place, write_whole
 
 SCHEMA = 1
 RESULT, TABLE, PLOT, KEPT = "race.json", "race.md", "race.png", "measured.json"
-SPREAD_PROMPTS, SPREAD_SAMPLES = 16, 4  # pictures that tell how various a prompt's pictures are
+SPREAD = 16, 4  # prompts, and pictures of each, that tell how various a prompt's pictures are
 
 
 def race(
     lanes: Sequence[Lane], judge: Judge, out: str | Path, *, n: int = 200, seed: int = 0, rounds: int = 9,
-    edits: int = 32, paths: int = 4, distance: FeatureDistance | None = None,
-    progress: Progress | None = None, cache: Path | None = CACHE,
+    edits: int = 32, paths: int = 4, spread: tuple[int, int] | None = None,
+    distance: FeatureDistance | None = None, progress: Progress | None = None, cache: Path | None = CACHE,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure all lanes and write race.json, race.md and race.png into `out`; the result.
 
     n: pictures of a lane by which quality is told; edits, paths: samples of `edit_consistency`, walks of
-    `smoothness`; rounds: of `interleaved_times`. distance: for the walks, the shipped mini-CLIP's features
-    when None. The result holds "lanes", "race" (the figures that texts state) and "paragraph".
+    `smoothness`; spread: prompts and pictures of each for diversity, SPREAD when None; rounds: of
+    `interleaved_times`. distance: for the walks, the shipped mini-CLIP's features when None.
+    The result holds "lanes", "race" (the figures that texts state) and "paragraph".
     """
     check_request(n, seed)
     if not lanes:
@@ -50,8 +51,9 @@ def race(
     out.mkdir(parents=True, exist_ok=True)
     distance = distance or FeatureDistance()
     about = {
-        "n": n, "seed": seed, "edits": edits, "paths": paths, "judge": judge.version,
-        "distance": distance.name, "threads": torch.get_num_threads(), "cpu": hardware.cpu_name(),
+        "n": n, "seed": seed, "edits": edits, "paths": paths, "spread": list(spread or SPREAD),
+        "judge": judge.version, "distance": distance.name,
+        "threads": torch.get_num_threads(), "cpu": hardware.cpu_name(),
     }  # fmt: skip
     measured = []
     for index, lane in enumerate(lanes):
@@ -85,16 +87,16 @@ def _measured(
     progress: Progress | None, cache: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Quality, walks and edits of one lane; what the file `kept` has of the same lane and settings serves."""
-    settings = {name: about[name] for name in ("n", "seed", "edits", "paths", "judge", "distance")}
+    settings = {name: about[name] for name in ("n", "seed", "edits", "paths", "spread", "judge", "distance")}
     facts = lane.facts()
     names = ("name", "steps", "calls", "side", "weights", "settings")
     key = json.dumps([settings, {name: facts[name] for name in names}], sort_keys=True)
     known = _read_kept(kept)
     if key not in known:
-        n, seed = about["n"], about["seed"]
+        n, seed, (prompts, samples) = about["n"], about["seed"], about["spread"]
         found = evaluate(
             lane.draw, judge, n=n, seed=seed, progress=progress, cache=cache, batch_size=16,
-            diversity_prompts=SPREAD_PROMPTS, diversity_samples=SPREAD_SAMPLES,
+            diversity_prompts=prompts, diversity_samples=samples,
         )  # fmt: skip
         names = ("coat", "pose", "scene", "light", "all", "frechet", "floor", "ratio", "diversity")
         known[key] = {
