@@ -30,6 +30,8 @@ def test_smaller_and_larger():
     assert verdict.larger_share(0.5, 0.66, 100) == "second"
     assert verdict.larger_share(1.0, 0.99, 10_000) == "first"
     assert verdict.larger_share(1.0, 1.0, 2) == "tie"
+    assert verdict.larger_share(1.0, 0.5, 4) == "tie"
+    assert verdict.larger_share(1.0, 0.0, 4) == "first" and verdict.larger_share(0.0, 1.0, 4) == "second"
 
 
 def test_the_lane_is_the_quickest_near_the_best():

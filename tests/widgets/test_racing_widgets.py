@@ -69,6 +69,8 @@ def test_who_is_there_and_how_the_others_are_made(racers, gan_folder, tmp_path, 
     assert alone.diffusion is None and [lane.kind for lane in alone.lanes((1,), (1,))] == ["gan"]
     assert "workbench diffusion train" in str(alone) and "workbench diffusion distill" in str(alone)
     assert alone.weights == {"gan": racers.weights["gan"]}
+    assert "workbench diffusion distill" in racing.if_here(alone, "student", lambda model: 1 / 0).markdown
+    assert racing.if_here(racers, "student", lambda model: model) is racers.student
 
 
 def test_the_race_of_these_models_or_the_command_for_it(racers, root):
@@ -144,7 +146,7 @@ def test_tables_by_hand():
     lines = racing_plots.times_table(told).markdown.splitlines()
     assert lines[3] == "| Diffusion, 4 steps | 4 | 40 | 36 – 48 | 4.0 |"
     edits = racing_plots.shares_table(told, "edit", {"reached": "there", "kept": "kept"}, "edits")
-    assert edits.markdown.splitlines()[2:] == ["| GAN | 50% ± 10% | 100% ± 0% | 100 |"]
+    assert edits.markdown.splitlines()[2:] == ["| GAN | 50% ± 10% | 100% ± 2% | 100 |"]
     walks = racing_plots.shares_table(told, "walk", {"largest": "largest"}, "paths").markdown
     assert "| GAN | 1.50 | 2 |" in walks
     assert "| GAN | 0.80 | 90.0% |" in racing_plots.variety_table(told).markdown
@@ -178,6 +180,14 @@ def test_losses_and_what_they_follow(racers):
     assert "not measured" in table[4]
     assert isinstance(racing_plots.losses_plot(told, "losses of both trainings"), Picture)
     assert isinstance(racing_plots.losses_plot(racing.histories(racers), "losses of one"), Picture)
+
+
+def test_a_thinned_curve_is_the_means_of_neighbours():
+    assert racing_plots.thinned([1, 2, 3, 4, 5], [1, 3, 5, 7, 9], 3) == ([1.5, 3.5, 5], [2, 6, 9])
+    assert racing_plots.thinned([1, 2], [3, 4], 3) == ([1, 2], [3, 4]) and racing_plots.thinned([], []) == (
+        [],
+        [],
+    )
 
 
 def test_rank_correlation_is_of_orders():

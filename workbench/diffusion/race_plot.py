@@ -42,7 +42,7 @@ def distances(axis: Any, result: dict[str, Any]) -> None:
     axis.annotate("renders against renders", (0.99, 1), (0, 4), xycoords=("axes fraction", "data"),
                   textcoords="offset points", ha="right", fontsize=11, color=COLOURS["real"])  # fmt: skip
     axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(_plain)
+    plain(axis.yaxis)
     axis.set_title("Distance from renders")
     axis.set_ylabel("Fréchet distance ÷ floor (lower is better)")
 
@@ -71,9 +71,13 @@ def _lanes(axis: Any, result: dict[str, Any], measure: str, times: float) -> Non
     axis.set_xscale("log")
     axis.set_xlabel("milliseconds a picture")
     axis.margins(x=0.12)
-    axis.xaxis.set_major_formatter(_plain)
+    plain(axis.xaxis)
 
 
-def _plain(value: float, place: int) -> str:
-    """A number on a logarithmic axis as people write it."""
-    return f"{value:,g}"
+def plain(axis: Any) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5 of each power of ten, written as people write numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, place: f"{value:,g}")

@@ -34,9 +34,14 @@ def smaller(a: float, b: float) -> str:
 
 
 def larger_share(a: float, b: float, n: int) -> str:
-    """Which of two shares of n is larger, beyond two standard errors of their difference."""
-    error = math.sqrt((a * (1 - a) + b * (1 - b)) / n)
-    if abs(a - b) <= 2 * error or a == b:
+    """Which of two shares of n is larger, beyond two standard errors of their difference.
+
+    One more of each kind is counted in both first (Agresti and Caffo 2000): without that, a share of 0 or 1
+    has no error, and four of four would prove something.
+    """
+    p, q = ((share * n + 1) / (n + 2) for share in (a, b))
+    error = math.sqrt((p * (1 - p) + q * (1 - q)) / (n + 2))
+    if abs(p - q) <= 2 * error:
         return TIE
     return "first" if a > b else "second"
 

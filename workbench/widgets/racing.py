@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from workbench.pipeline import Pipeline
 from workbench.training.history import NAME, read_history
 from workbench.widgets.pictures import Picture, sheet
 from workbench.widgets.profile import ASSETS
+from workbench.widgets.theory import Page
 
 ROOT = ASSETS.parent
 GAN = ASSETS / "models" / "shepherd-64"
 WORLD_SEED = 8_700_001  # of prompts that no training saw
-QUALITY = 40
+QUALITY = 32
 _fresh = itertools.count(1_000)  # numbers of prompts that no model of this process remembers
 WORDS = {"gan": "GAN", "diffusion": "diffusion model", "student": "few-step student"}
 
@@ -56,10 +57,9 @@ class Racers:
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{words}: {_relative(self.places[kind])}" if kind in self.places
-            else f"{words}: none is here yet; {entrants.how_to_make(kind)} makes one that is found here"
+            f"{words}: {_relative(self.places[kind])}" if kind in self.places else _absent(kind)
             for kind, words in WORDS.items()
-        )  # fmt: skip
+        )
 
     @property
     def weights(self) -> dict[str, str]:
@@ -140,7 +140,7 @@ def costs(racers: Racers, steps: Sequence[int], student_steps: Sequence[int]) ->
 # --- how each draws -----------------------------------------------------------------------------------------
 
 
-def forward_strip(picture: Tensor, alt: str, *, count: int = 8, seed: int = 0) -> Picture:
+def forward_strip(picture: Tensor, alt: str, *, count: int = 7, seed: int = 0) -> Picture:
     """A picture [1, 3, S, S] under more and more noise, the share of the picture in each above it."""
     frames, times = noising(picture, count=count, seeds=[seed])
     shares = [f"{alphas_sigmas()[0][t]:.0%}" for t in times]
@@ -148,7 +148,7 @@ def forward_strip(picture: Tensor, alt: str, *, count: int = 8, seed: int = 0) -
 
 
 def denoising_sheet(
-    model: DiffusionModel, prompt: str, alt: str, *, seed: int = 0, steps: int = 8, columns: int = 8
+    model: DiffusionModel, prompt: str, alt: str, *, seed: int = 0, steps: int = 8, columns: int = 6
 ) -> Picture:
     """After each step: above what the model goes on from, below the picture that it sees behind the noise."""
     seen: list[Any] = []
@@ -214,6 +214,16 @@ def walks_sheet(walks: Mapping[str, Tensor], alt: str) -> Picture:
     names = [short(name) for name in walks]
     count = len(next(iter(walks.values())))
     return sheet(rows, count, alt, quality=QUALITY, zoom=1.1, row_names=names)
+
+
+def if_here(racers: Racers, kind: str, draw: Callable[[DiffusionModel], Picture]) -> Picture | Page:
+    """What `draw` shows of the model of a kind; where there is none, a sentence that says how to make it."""
+    model = getattr(racers, kind)
+    return Page(_absent(kind)) if model is None else draw(model)
+
+
+def _absent(kind: str) -> str:
+    return f"{WORDS[kind]}: none is here yet; {entrants.how_to_make(kind)} makes one that is found here"
 
 
 def _relative(path: Path, root: Path = ROOT) -> Path:

@@ -10,10 +10,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from workbench.diffusion import race_plot, verdict
 from workbench.diffusion.cost import Cost
+from workbench.evaluation.metrics.record import share_error
 from workbench.images import COLOURS
 from workbench.models.glossary import PUBLISHED
 from workbench.widgets.pictures import Picture, plot
@@ -22,10 +24,13 @@ from workbench.widgets.theory import Page, rows_table
 
 Row = dict[str, Any]
 LOSSES = {
-    "gan": {"D.loss": "D's loss", "G.loss": "G's loss"},
+    "gan": {"D.loss": "D's loss", "G.loss": "G's loss", "G.adversarial": "the game's part of G's"},
     "diffusion": {"loss": "loss", "loss.little": "under little noise", "loss.much": "under much noise"},
     "student": {"loss": "loss"},
 }
+_DASHES = ("-", "--", ":")
+_LINES = {True: ("low", "gan", "high"), False: ("diffusion", "diffusion", "diffusion")}
+_POINTS = 70  # of a loss curve as it is drawn
 _MIB = 1024**2
 
 
@@ -44,6 +49,7 @@ def times_plot(result: Mapping[str, Any], alt: str) -> Picture:
     for row in _of(result, "gan"):
         ax.axhline(row["ms"], color=COLOURS["gan"], label="GAN, one pass")
     ax.set(xlabel="steps", ylabel="milliseconds a picture", xscale="log", yscale="log")
+    race_plot.plain(ax.yaxis)
     counts = sorted({row["steps"] for row in result["lanes"]})
     ax.set_xticks(counts, [str(count) for count in counts])
     ax.minorticks_off()
@@ -72,7 +78,7 @@ def quality_plot(result: dict[str, Any], alt: str) -> Picture:
         axis.xaxis.label.set_fontsize(12)
         axis.yaxis.label.set_fontsize(11)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=11)
-    return plot(figure, alt, colours=32)
+    return plot(figure, alt, colours=64)
 
 
 def race_table(result: dict[str, Any]) -> Page:
@@ -99,7 +105,7 @@ def shares_table(result: Mapping[str, Any], part: str, names: Mapping[str, str],
 
 
 def _told(value: float, n: int, share: bool) -> str:
-    return f"{value:.0%} ± {2 * (value * (1 - value) / n) ** 0.5:.0%}" if share else f"{value:.2f}"
+    return f"{value:.0%} ± {2 * share_error(value, n):.0%}" if share else f"{value:.2f}"
 
 
 def variety_table(result: Mapping[str, Any]) -> Page:
@@ -117,6 +123,7 @@ def steps_plot(walks: Mapping[str, Tensor], alt: str) -> Picture:
         ax.plot(places, (steps / steps.mean()).tolist(), mark, color=colour, label=name)
     ax.axhline(1, color=COLOURS["real"], linestyle=":", linewidth=1.5)
     ax.set(xlabel="frame", ylabel="step ÷ mean step", ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=11)
     return plot(figure, alt, colours=24)
 
@@ -129,12 +136,14 @@ def losses_plot(histories: Mapping[str, Sequence[dict]], alt: str) -> Picture:
     measured = _evals(histories.get("gan", ()))
     figure, axes = plt.subplots(1, len(histories) + bool(measured), figsize=(10.4, 3.0), squeeze=False)
     for ax, (kind, lines) in zip(axes[0], histories.items(), strict=False):
-        for (key, words), dash in zip(LOSSES[kind].items(), ("-", "--", ":"), strict=False):
-            x, y = curve(lines, key)
-            ax.plot([n / 1000 for n in x], y, dash, linewidth=1.5, label=words,
-                    color=COLOURS["gan" if kind == "gan" else "diffusion"])  # fmt: skip
+        for (key, words), dash, colour in zip(
+            LOSSES[kind].items(), _DASHES, _LINES[kind == "gan"], strict=False
+        ):
+            x, y = thinned(*curve(lines, key))
+            ax.plot([n / 1000 for n in x], y, dash, linewidth=1.8, label=words, color=COLOURS[colour])
         ax.set_title(WORDS[kind], fontsize=13)
         ax.set_yscale("log")
+        race_plot.plain(ax.yaxis)
         ax.legend(fontsize=10)
     if measured:
         ax = axes[0, -1]
@@ -142,6 +151,7 @@ def losses_plot(histories: Mapping[str, Sequence[dict]], alt: str) -> Picture:
                 color=COLOURS["gan"])  # fmt: skip
         ax.axhline(1, color=COLOURS["real"], linestyle=":")
         ax.set_yscale("log")
+        race_plot.plain(ax.yaxis)
         ax.set_title("GAN: distance ÷ floor", fontsize=13)
     for ax in axes[0]:
         ax.set_xlabel("thousands of pictures", fontsize=11)
@@ -177,6 +187,15 @@ def curve(lines: Sequence[dict], key: str) -> tuple[list[int], list[float]]:
     """Pictures seen and values of one number of a history, where it was logged."""
     rows = [line for line in lines if line["kind"] == "step" and line.get(key) is not None]
     return [row["cur_nimg"] for row in rows], [row[key] for row in rows]
+
+
+def thinned(x: Sequence[int], y: Sequence[float], points: int = _POINTS) -> tuple[list[float], list[float]]:
+    """A curve of at most so many points, each the mean of neighbours: without the noise of single steps."""
+    size = -(-len(x) // points) if x else 1
+    return tuple(
+        [sum(row[at : at + size]) / len(row[at : at + size]) for at in range(0, len(row), size)]
+        for row in (x, y)
+    )
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
