@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.images import clear_os_error
+from workbench.models.factored import Factors, packed, unpacked
 from workbench.models.tokens import BpeTokenizer, Tokenizer, check_captions, tokenizer_from_json
 
 SCHEMA = 1
@@ -36,7 +37,8 @@ class Clip:
     """A CLIP model with what its inputs need.
 
     model: open_clip.CLIP or CustomTextCLIP. image_size: pixels a side. model_cfg: open_clip's config of the
-    model. mean, std: a channel each, for pictures in [0, 1], as in open_clip.
+    model. mean, std: a channel each, for pictures in [0, 1], as in open_clip. factors: of weights that are
+    products of two thin ones, by their names (`workbench.models.factored`).
     """
 
     model: nn.Module
@@ -47,6 +49,7 @@ class Clip:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     facts: dict = field(default_factory=dict)
+    factors: dict[str, Factors] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -249,10 +252,10 @@ def write_json(path: Path, facts: dict) -> None:
 
 
 def save_clip(clip: Clip, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a CLIP folder: fp16 where that loses nothing (see round_to_fp16), else fp32."""
+    """Write a CLIP folder: fp16 where that loses nothing (see round_to_fp16), else fp32; factors as such."""
 
     def write(path: Path) -> None:
-        write_tensors(path / "model.safetensors", clip.model.state_dict())
+        write_tensors(path / "model.safetensors", packed(clip.model.state_dict(), clip.factors))
         write_json(path / "vocabulary.json", clip.tokenizer.to_json())
         config = {"schema": SCHEMA, "kind": "clip", "name": clip.name, "image_size": clip.image_size}
         config |= {"mean": list(clip.mean), "std": list(clip.std), "model_cfg": clip.model_cfg, **clip.facts}
@@ -270,7 +273,8 @@ def _load_folder(folder: Path, device: str | torch.device) -> Clip:
         )
     tokenizer = tokenizer_from_json(read_json(folder / "vocabulary.json"))
     clip = build_clip(config["model_cfg"], tokenizer, name=config["name"])
-    load_strict(clip.model, read_tensors(folder / "model.safetensors"), str(folder / "model.safetensors"))
+    state, clip.factors = unpacked(read_tensors(folder / "model.safetensors"))
+    load_strict(clip.model, state, str(folder / "model.safetensors"))
     clip.mean, clip.std = tuple(config["mean"]), tuple(config["std"])
     clip.facts = {key: value for key, value in config.items() if key not in known}
     clip.model.to(device).eval().requires_grad_(False)

@@ -31,13 +31,23 @@ from workbench.images import check_place, write_whole
 from workbench.models.clip_io import round_to_fp16, save_clip
 from workbench.models.mini_clip import IMAGE_SIZE, new_mini_clip
 from workbench.noise import generator_for
-from workbench.training.clip_parts import augment, multi_positive_contrast, positives, reword, short_caption
+from workbench.training.clip_packing import pack
+from workbench.training.clip_parts import (
+    Decoder,
+    augment,
+    image_forward,
+    multi_positive_contrast,
+    positives,
+    reword,
+    short_caption,
+)
 from workbench.training.zero_shot import zero_shot
 
 __all__ = ["ClipTraining", "train_clip", "zero_shot"]
 
 # Streams of a seed's noise: an epoch's order and a step's augmentation never share one.
 _EPOCHS, _AUGMENT = 1 << 40, 2 << 40
+_PACKED_BY = 1_000  # pictures whose features say which directions count
 _MAX_SCALE = math.log(100.0)  # CLIP's own limit of the logit scale
 
 
@@ -81,35 +91,6 @@ class ClipTraining:
         if step < warm:
             return self.lr * (step + 1) / warm
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
-
-
-class Decoder(nn.Module):
-    """Thrown away after training: layer3's map [B, C, 4, 4] -> a picture [B, 3, 32, 32]."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, 256, 1),
-            nn.PixelShuffle(2),
-            nn.Conv2d(64, 128, 3, padding=1),
-            nn.GELU(),
-            nn.PixelShuffle(2),
-            nn.Conv2d(32, 64, 3, padding=1),
-            nn.GELU(),
-            nn.PixelShuffle(2),
-            nn.Conv2d(16, 3, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
-
-
-def image_forward(visual: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """open_clip's ModifiedResNet, watched after layer3: [B, 3, 64, 64] -> (embedding [B, e], map [B, C, 4,
-    4]).
-    """
-    middle = visual.layer3(visual.layer2(visual.layer1(visual.stem(x))))
-    return visual.attnpool(visual.layer4(middle)), middle
 
 
 class ClipTrainer:
@@ -212,13 +193,16 @@ class ClipTrainer:
         return {"contrast": contrast.item(), "reconstruction": reconstruction.item(), "right": right.item(),
                 "scale": scale.item()}  # fmt: skip
 
+    def pictures(self, rows: Tensor) -> Tensor:
+        """[N, 3, 64, 64] in [-1, 1] of some rows of the table."""
+        return self.table.images[rows].float().to(self.machine.device) / 127.5 - 1
+
     def accuracy(self) -> dict[str, float]:
         """Zero-shot accuracy on the held-out pictures whose factors are known; {} where none are."""
         rows = [r for r in self.held_rows.tolist() if self.table.known[r]]
         if not rows:
             return {}
-        pictures = self.table.images[rows].float() / 127.5 - 1
-        return zero_shot(self.clip, pictures, [self.table.known[r] for r in rows])
+        return zero_shot(self.clip, self.pictures(torch.tensor(rows)), [self.table.known[r] for r in rows])
 
     def save(self, folder: Path) -> None:
         """Write everything the next steps depend on to folder/state.safetensors, at once or not at all."""
@@ -368,6 +352,8 @@ def train_clip(
         return {}
     round_to_fp16(trainer.clip.model)
     trainer.clip.model.eval()
+    seen = trainer.rows[:_PACKED_BY]
+    packing = pack(trainer.clip, trainer.pictures(seen), trainer.pictures(trainer.held_rows))
     results = trainer.accuracy()
     say(
         f"zero-shot on {len(trainer.held_rows)} held-out pictures: "
@@ -376,6 +362,7 @@ def train_clip(
     trainer.clip.facts = {
         "training": {**asdict(training), "pictures": len(trainer.table)},
         "zero_shot": results,
+        "packing": packing,
     }
     save_clip(trainer.clip, out)
     shutil.copyfile(folder / "history.jsonl", out / "history.jsonl")

@@ -1,4 +1,4 @@
-"""Pure parts of the mini-CLIP's training: which captions match, how they're worded, augmentation, the loss.
+"""Parts of the mini-CLIP's training: which captions match, how they're worded, augmentation, loss, decoder.
 
 Letters: B pictures of a batch, M captions.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.datasets.world import captions
 from workbench.models.tokens import FUNCTION_WORDS
@@ -84,3 +84,32 @@ def augment(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     x = x * uniform(0.9, 1.1) * uniform(0.97, 1.03, channels=3) + uniform(-0.06, 0.06)
     noisy = x + torch.randn(x.shape, generator=generator) * uniform(-0.03, 0.06).clamp_min(0)
     return noisy.contiguous(memory_format=torch.channels_last), x
+
+
+class Decoder(nn.Module):
+    """Thrown away after training: layer3's map [B, C, 4, 4] -> a picture [B, 3, 32, 32]."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 256, 1),
+            nn.PixelShuffle(2),
+            nn.Conv2d(64, 128, 3, padding=1),
+            nn.GELU(),
+            nn.PixelShuffle(2),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.GELU(),
+            nn.PixelShuffle(2),
+            nn.Conv2d(16, 3, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def image_forward(visual: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """open_clip's ModifiedResNet, watched after layer3: [B, 3, 64, 64] -> (embedding [B, e], map [B, C, 4,
+    4]).
+    """
+    middle = visual.layer3(visual.layer2(visual.layer1(visual.stem(x))))
+    return visual.attnpool(visual.layer4(middle)), middle
