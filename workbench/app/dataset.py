@@ -98,8 +98,6 @@ def _turn_part(part: gr.Tab, tab: gr.Tab) -> None:
         event(first, values, [*named, picture, words], **_LIGHT)
 
 
-
-
 # --- draw a set ---
 
 
@@ -166,7 +164,7 @@ def _wire(
 ) -> None:
     """Let one button begin work that another one ends; outputs: the status first.
 
-    The work says itself that it has stopped, so that its event is over by then, and the button waits for that:
+    The work says itself that it has stopped, so that its event is over by then, and the button waits for it:
     a page that is told to leave its event forgets clicks that come before it has done so.
     """
 
