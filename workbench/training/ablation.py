@@ -34,6 +34,7 @@ from workbench.training import checkpoint
 from workbench.training.ablation_plot import draw
 from workbench.training.config import TrainConfig
 from workbench.training.history import read_history
+from workbench.training.shipping import webp_of
 from workbench.training.trainer import train
 
 RESOLUTION, IMAGES, EVAL_N = 32, 100_000, 2000
@@ -242,7 +243,7 @@ def _measure(index: int, run: Path, clip: str | Path) -> dict:
         },
         "images_per_s": rate,
         "minutes": round(found["cur_nimg"] / rate / 60, 1),  # at that rate: a run may have been paused
-        "grid": f"ablation/{run.name}.png",
+        "grid": f"ablation/{run.name}.webp",
         "paper": {"fid": paper.fid, "clip": paper.clip, "params_M": paper.parameters},
     }
 
@@ -324,7 +325,7 @@ def write_report(table: list[dict], out: str | Path, folder: str | Path) -> Path
     for row in table:
         run = row_folder(out, row["row"] - 1)
         last = [record for record in read_history(run) if record["kind"] == "sample"][-1]
-        data = (run / last["file"]).read_bytes()
+        data = webp_of(run / last["file"])
         write_whole(folder / row["grid"], lambda handle, data=data: handle.write(data))
     report = {"source": SOURCE, "resolution": RESOLUTION, **provenance(), "rows": table}
     report["against_the_paper"] = against_the_paper(table)

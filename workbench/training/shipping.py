@@ -17,19 +17,25 @@ FILM_BYTES, FILM_COLOURS, FILM_SECONDS = 500_000, 128, 7.0
 def to_webp(picture: str | Path, folder: str | Path) -> Path:
     """The picture as lossy WebP in `folder`, under its own name; returns its path.
 
-    Alpha and recipe are left out. What is WebP already is copied to the bit: no loss is added to a loss.
-    Raises WorkbenchError for what is no picture, OSError in one sentence for a folder that cannot be written.
+    Raises as `webp_of`, and OSError in one sentence for a folder that cannot be written.
+    """
+    data = webp_of(picture)
+    return write_whole(Path(folder) / f"{Path(picture).stem}.webp", lambda handle: handle.write(data))
+
+
+def webp_of(picture: str | Path) -> bytes:
+    """The bytes of the picture as lossy WebP, without alpha and recipe.
+
+    What is WebP already is copied to the bit: no loss is added to a loss. Raises WorkbenchError for what is
+    no picture.
     """
     picture = Path(picture)
-    target = Path(folder) / f"{picture.stem}.webp"
     with open_picture(picture) as image:
         if image.format == "WEBP":
-            data = picture.read_bytes()
-        else:
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, format="WEBP", quality=QUALITY, method=6)
-            data = buffer.getvalue()
-    return write_whole(target, lambda handle: handle.write(data))
+            return picture.read_bytes()
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, format="WEBP", quality=QUALITY, method=6)
+        return buffer.getvalue()
 
 
 def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
