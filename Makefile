@@ -121,6 +121,10 @@ demo-models: $(APP_READY)
 	if [ ! -f $(DEMO)/shepherd-64/model/latents/encoder.json ]; then
 	  $(RUN) train-encoder --model $(DEMO)/shepherd-64/model --device $(DEVICE)
 	fi
+	$(RUN) diffusion train --preset shepherd-64 --data $(DEMO)/world --out $(DEMO)/shepherd-64-diffusion --images 210000 \
+	  --clip $(DEMO)/mini-clip --device $(DEVICE)
+	$(RUN) diffusion distill --teacher $(DEMO)/shepherd-64-diffusion/model --data $(DEMO)/world \
+	  --out $(DEMO)/shepherd-64-student --minutes 20 --device $(DEVICE)
 	$(RUN) dataset world --out $(DEMO)/world-256 --count 1600 --seed 11 --resolution 256
 	$(RUN) train --config benchmarks/upsampler_by_pixels.json --data $(DEMO)/world-256 --out $(DEMO)/up4-by-pixels \
 	  --clip $(DEMO)/mini-clip --device $(DEVICE)
@@ -154,11 +158,14 @@ reports: $(APP_READY)
 	$(RUN) dataset world --out runs/world --count 16000 --seed 0
 	$(RUN) figures --run all --record
 	$(SAMPLES)
-	$(MAKE) -s readme
+	$(README_TABLE)
 
-# The table of figures in README, from assets/reports/figures.json.
+# The table of figures in README, from assets/reports/figures.json. Not by a make within make: `make -n` runs those.
+define README_TABLE
+	$(PY) -c 'from pathlib import Path; from workbench.evaluation.figures import update_text; update_text(Path("README.md"))'
+endef
 readme: $(APP_READY)
-	@$(PY) -c 'from pathlib import Path; from workbench.evaluation.figures import update_text; update_text(Path("README.md"))'
+	@$(README_TABLE)
 
 constraints: $(DEV_READY)
 	@$(PY) -m pip install -q --no-compile -c constraints.txt -e '.[dev,flux,aurasr,cluster,trackers]'
