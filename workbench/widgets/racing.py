@@ -36,7 +36,7 @@ from workbench.widgets.theory import Page
 ROOT = ASSETS.parent
 GAN = ASSETS / "models" / "shepherd-64"
 WORLD_SEED = 8_700_001  # of prompts that no training saw
-QUALITY = 32
+QUALITY = 26
 _fresh = itertools.count(1_000)  # numbers of prompts that no model of this process remembers
 WORDS = {"gan": "GAN", "diffusion": "diffusion model", "student": "few-step student"}
 
@@ -140,7 +140,7 @@ def costs(racers: Racers, steps: Sequence[int], student_steps: Sequence[int]) ->
 # --- how each draws -----------------------------------------------------------------------------------------
 
 
-def forward_strip(picture: Tensor, alt: str, *, count: int = 7, seed: int = 0) -> Picture:
+def forward_strip(picture: Tensor, alt: str, *, count: int = 6, seed: int = 0) -> Picture:
     """A picture [1, 3, S, S] under more and more noise, the share of the picture in each above it."""
     frames, times = noising(picture, count=count, seeds=[seed])
     shares = [f"{alphas_sigmas()[0][t]:.0%}" for t in times]
@@ -148,7 +148,7 @@ def forward_strip(picture: Tensor, alt: str, *, count: int = 7, seed: int = 0) -
 
 
 def denoising_sheet(
-    model: DiffusionModel, prompt: str, alt: str, *, seed: int = 0, steps: int = 8, columns: int = 6
+    model: DiffusionModel, prompt: str, alt: str, *, seed: int = 0, steps: int = 8, columns: int = 5
 ) -> Picture:
     """After each step: above what the model goes on from, below the picture that it sees behind the noise."""
     seen: list[Any] = []

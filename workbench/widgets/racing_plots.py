@@ -30,7 +30,7 @@ LOSSES = {
 }
 _DASHES = ("-", "--", ":")
 _LINES = {True: ("low", "gan", "high"), False: ("diffusion", "diffusion", "diffusion")}
-_POINTS = 70  # of a loss curve as it is drawn
+_POINTS = 40  # of a loss curve as it is drawn
 _MIB = 1024**2
 
 
@@ -70,7 +70,7 @@ def times_table(result: Mapping[str, Any]) -> Page:
 
 def quality_plot(result: dict[str, Any], alt: str) -> Picture:
     """Distance from renders and faithfulness over time, as `workbench compare` draws them."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6))
     race_plot.distances(left, result)
     race_plot.faithfulness(right, result)
     for axis in (left, right):
@@ -134,7 +134,7 @@ def steps_plot(walks: Mapping[str, Tensor], alt: str) -> Picture:
 def losses_plot(histories: Mapping[str, Sequence[dict]], alt: str) -> Picture:
     """Losses of each training side by side, and the GAN's distance from renders where that was measured."""
     measured = _evals(histories.get("gan", ()))
-    figure, axes = plt.subplots(1, len(histories) + bool(measured), figsize=(10.4, 3.0), squeeze=False)
+    figure, axes = plt.subplots(1, len(histories) + bool(measured), figsize=(9.6, 2.8), squeeze=False)
     for ax, (kind, lines) in zip(axes[0], histories.items(), strict=False):
         for (key, words), dash, colour in zip(
             LOSSES[kind].items(), _DASHES, _LINES[kind == "gan"], strict=False
@@ -144,6 +144,7 @@ def losses_plot(histories: Mapping[str, Sequence[dict]], alt: str) -> Picture:
         ax.set_title(WORDS[kind], fontsize=13)
         ax.set_yscale("log")
         race_plot.plain(ax.yaxis)
+        ax.set_ylim(top=2.5 * ax.get_ylim()[1])  # room for the legend
         ax.legend(fontsize=10)
     if measured:
         ax = axes[0, -1]
