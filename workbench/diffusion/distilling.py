@@ -19,6 +19,7 @@ from workbench.datasets.shards.files import public_name
 from workbench.datasets.sources import home_of, open_table
 from workbench.datasets.table import PictureTable
 from workbench.diffusion import lora, losses, runs, schedule
+from workbench.diffusion.baseline import attend_for_training
 from workbench.diffusion.conditioning import NOTHING, Condition, estimate
 from workbench.diffusion.config import DistillConfig
 from workbench.diffusion.loop import run_task
@@ -122,6 +123,7 @@ class Distilling:
             torch.manual_seed(config.seed)
             self.parameters = list(lora.attach(self.unet, self.settings).values())
             self.D = None if judge is None else Discriminator(judge)
+        attend_for_training(self.unet, device)
         self.unet.to(memory_format=torch.channels_last)  # the adapters too: a layout decides the last bits
         self.adapter, self.guard = Adapter(self.unet), NormGuard().to(device)
         self.ema = EMA(self.adapter)
