@@ -126,6 +126,22 @@ def test_a_step_moves_adapters_their_average_and_d_but_no_weight_of_the_teacher(
         assert any(not torch.equal(v, before[part][k]) for k, v in module.state_dict().items()), part
 
 
+@pytest.mark.parametrize(("consistency", "every"), [(1.0, 3), (0.0, 1)])
+def test_d_and_its_loss_have_their_turns(inputs, teacher, consistency, every):
+    model = DiffusionModel.from_pretrained(teacher, device="cpu")
+    config = DistillConfig(
+        images=8, batch_size=4, rank=2, consistency_weight=consistency, adversarial_every=3
+    )
+    table = open_table(inputs[0], 16, progress=False)
+    task = Distilling(config, model, tiny_judge(), table, torch.device("cpu"), "fp32", facts={}, say=print)
+    for step in range(4):
+        before = [p.detach().clone() for p in task.D.parameters()]
+        said = task.step(step, 4 * step)
+        moved = not all(torch.equal(a, b) for a, b in zip(before, task.D.parameters(), strict=True))
+        assert moved == ("adversarial" in said) == (step % every == 0)
+        assert ("consistency" in said) == (consistency > 0)
+
+
 def test_paused_and_resumed_is_the_uninterrupted_run(inputs, teacher, tmp_path):
     run_student(inputs, teacher, tmp_path / "whole", images=64)
     run_student(inputs, teacher, tmp_path / "run", images=64, stop_after_nimg=40)

@@ -110,7 +110,7 @@ def distill(
         adversarial_weight: Of this project's discriminator (ADD); 0.1 when left out, 0 is off.
         score_weight: Of the teacher's word beside the discriminator's; 1 when left out.
         rank: Of the adapters; 8 when left out.
-        batch_size: Pictures a step; even; 32 when left out.
+        batch_size: Pictures a step; even; 16 when left out.
         seed: Seed of adapters, batches and noise.
         sample_every: Between two grids of pictures; at first four times as often.
         checkpoint_every: Between two checkpoints.

@@ -126,10 +126,13 @@ class DistillConfig(RunConfig):
     rank: of its adapters. guidance: of the teacher, folded in. teacher_steps: of the ladder that the
     consistency loss climbs. student_steps: rungs on which the adversarial loss has it draw, and steps of the
     grids. consistency_weight, adversarial_weight: of the two losses, 0 = off; score_weight: of the teacher's
-    word on what the student drew, beside the adversarial loss. lr_D: of this project's Discriminator;
-    r1_gamma, r1_every: its penalty at real pictures.
+    word on what the student drew, beside the adversarial loss; both come every adversarial_every steps, so
+    many times as heavy, since they cost twice what the consistency loss does (at every step where that is
+    off). lr_D: of this project's
+    Discriminator; r1_gamma, r1_every: its penalty at real pictures, of the steps that it takes part in.
     """
 
+    batch_size: int = 16
     lr: float = 1e-3
     warmup_nimg: int = 500
     rank: int = 8
@@ -139,6 +142,7 @@ class DistillConfig(RunConfig):
     consistency_weight: float = 1.0
     adversarial_weight: float = 0.1
     score_weight: float = 1.0
+    adversarial_every: int = 4
     lr_D: float = 2e-3
     r1_gamma: float = 1.0
     r1_every: int = 16
@@ -151,7 +155,7 @@ class DistillConfig(RunConfig):
             raise WorkbenchError(
                 f"batch_size is {self.batch_size}: expected an even number, because pictures come in pairs."
             )
-        for name in ("rank", "teacher_steps", "student_steps", "r1_every"):
+        for name in ("rank", "teacher_steps", "student_steps", "adversarial_every", "r1_every"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise WorkbenchError(f"{name} is {value!r}: expected a whole number of at least 1.")

@@ -155,12 +155,14 @@ class Distilling:
         if config.consistency_weight > 0:
             found = self._consistency(x0, told, draw, step)
             stats["consistency"], loss = found.detach(), loss + config.consistency_weight * found
-        if self.D is not None:
+        every = config.adversarial_every if config.consistency_weight > 0 else 1  # alone it has every step
+        turn, rest = divmod(step, every)
+        if self.D is not None and rest == 0:
             made = self._drawn(x0, told, draw)
-            more, good = self._teach_D(x0, made.detach(), text, step, rate)
+            more, good = self._teach_D(x0, made.detach(), text, turn, rate)
             found, others = self._adversarial(made, text, told, draw)
             stats |= more | others
-            loss = loss + config.adversarial_weight * found
+            loss = loss + every * config.adversarial_weight * found
         if good:
             norm, good = descend(
                 loss, self.optimizer, self.parameters, self.guard, "G", config.clip_norm, lr=config.lr * rate
@@ -188,9 +190,9 @@ class Distilling:
         return estimate(self.unet, x, t, told, self.precision)
 
     def _teach_D(
-        self, real: Tensor, made: Tensor, text: TextFeatures, step: int, rate: float
+        self, real: Tensor, made: Tensor, text: TextFeatures, turn: int, rate: float
     ) -> tuple[dict[str, Tensor], bool]:
-        """One step of D; its statistics, and whether it was applied."""
+        """D's step number `turn`; its statistics, and whether it was applied."""
         config, entries = self.config, self.D.config.entries
         self.D.requires_grad_(True)
         t_D = self.D.encode_text(text)
@@ -198,7 +200,7 @@ class Distilling:
         (false,) = self.D(box_pyramid(made, entries), t_D)
         loss = d_nonsaturating(true, false)
         stats = {"D.loss": loss.detach(), "D.real": _mean(true), "D.fake": _mean(false)}
-        if config.r1_gamma > 0 and step % config.r1_every == 0:
+        if config.r1_gamma > 0 and turn % config.r1_every == 0:
             penalty = gradient_penalty(lambda x: self.D(box_pyramid(x, entries), t_D.detach())[0], real)
             loss = loss + config.r1_gamma / 2 * config.r1_every * penalty
             stats["D.r1"] = penalty.detach()
