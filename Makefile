@@ -121,6 +121,9 @@ demo-models: $(APP_READY)
 	if [ ! -f $(DEMO)/shepherd-64/model/latents/encoder.json ]; then
 	  $(RUN) train-encoder --model $(DEMO)/shepherd-64/model --device $(DEVICE)
 	fi
+	$(RUN) train --preset critics-64 --start-from $(DEMO)/shepherd-64/model --data $(DEMO)/world \
+	  --out $(DEMO)/critics-64 --eval-every 0 --sample-every 40kimg --clip $(DEMO)/mini-clip --device $(DEVICE)
+	$(RUN) export-critics $(DEMO)/critics-64 --out $(DEMO)/critics --clip $(DEMO)/mini-clip --overwrite
 	$(RUN) diffusion train --preset shepherd-64 --data $(DEMO)/world --out $(DEMO)/shepherd-64-diffusion --images 210000 \
 	  --clip $(DEMO)/mini-clip --device $(DEVICE)
 	$(RUN) diffusion distill --teacher $(DEMO)/shepherd-64-diffusion/model --data $(DEMO)/world \
@@ -147,9 +150,9 @@ ship: $(APP_READY)
 	@test -d "$(RUN_TO_SHIP)/model" || { echo "error: $(RUN_TO_SHIP) is no finished run: make demo-models, or RUN_TO_SHIP=runs/…" >&2; exit 2; }
 	rm -rf assets/models/shepherd-64 assets/training/shepherd-64
 	mkdir -p assets/models
-	cp -r "$(RUN_TO_SHIP)/model" assets/models/shepherd-64
-	$(PY) -c 'import sys; from workbench.training.shipping import ship_run; ship_run(sys.argv[1], "assets/training/shepherd-64", grids=$(GRIDS))' \
-	  "$(RUN_TO_SHIP)"
+	$(PY) -c 'import sys; from workbench.training.shipping import ship_model, ship_run; \
+	  ship_model(sys.argv[1] + "/model", "assets/models/shepherd-64", encoder="assets/models/mini-clip"); \
+	  ship_run(sys.argv[1], "assets/training/shepherd-64", grids=$(GRIDS))' "$(RUN_TO_SHIP)"
 	$(SAMPLES)
 
 # Every shipped number and picture of the shipped models, measured again: about an hour on two idle cores. What takes

@@ -2,18 +2,23 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_diffusion import tiny_diffusion, tiny_student, tiny_unet
 
+from workbench.datasets.world.captions import vocabulary
 from workbench.diffusion import lora
 from workbench.diffusion.baseline import baseline_for, build
 from workbench.diffusion.lora import LoraConfig
 from workbench.diffusion.model import DiffusionModel
 from workbench.errors import WorkbenchError
+from workbench.models.clip_io import save_clip
+from workbench.models.mini_clip import new_mini_clip
 from workbench.models.presets import preset
 from workbench.pipeline import Pipeline
+from workbench.training.shipping import ship_model
 
 PROMPT = "a white shepherd standing in a park"
 
@@ -73,6 +78,32 @@ def test_a_student_finds_its_teacher_beside_it_once_both_have_moved(saved, tmp_p
     shutil.copytree(folder, tmp_path / "new" / "teacher")
     shutil.copytree(tmp_path / "a" / "b" / "student", tmp_path / "new" / "student")
     assert DiffusionModel.from_pretrained(tmp_path / "new" / "student", device="cpu").is_student
+
+
+def test_models_that_ship_share_one_text_tower_and_draw_the_same(saved, tmp_path):
+    teacher, folder = saved
+    student = tiny_student(teacher, folder)
+    place = student.save_pretrained(tmp_path / "runs" / "student")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # whose tower the teacher reads by
+        tower = save_clip(new_mini_clip(vocabulary()), tmp_path / "models" / "tower")
+    shipped = ship_model(folder, tmp_path / "models" / "teacher", encoder=tower)
+    ship_model(place, tmp_path / "models" / "light", encoder=tower)
+    assert (shipped / "text_encoder").readlink() == Path("../tower")
+    shutil.move(tmp_path / "models", tmp_path / "elsewhere")
+    shutil.rmtree(place)
+    for name, kept, steps in (("teacher", teacher, 2), ("light", student, 1)):
+        drawn = DiffusionModel.from_pretrained(tmp_path / "elsewhere" / name, device="cpu")
+        difference = drawn(PROMPT, seed=2, steps=steps).images - kept(PROMPT, seed=2, steps=steps).images
+        assert difference.abs().max() < 1e-4
+    facts = json.loads((tmp_path / "elsewhere" / "light" / "config.json").read_text())
+    assert facts["teacher"]["path"] == "../teacher"
+    with pytest.raises(WorkbenchError, match="already there"):
+        ship_model(folder, tmp_path / "elsewhere" / "teacher", encoder=tmp_path / "elsewhere" / "tower")
+    other = save_clip(new_mini_clip(["dog"]), tmp_path / "other")
+    with pytest.raises(WorkbenchError, match="another text tower"):
+        ship_model(folder, tmp_path / "never", encoder=other)
+    assert not (tmp_path / "never").exists()
 
 
 def test_a_student_of_another_teacher_is_refused(saved, tmp_path):

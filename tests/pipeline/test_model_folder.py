@@ -70,6 +70,21 @@ def test_a_loaded_model_is_frozen_and_in_eval_mode(folder):
     assert not G.training and not any(p.requires_grad for p in G.parameters())
 
 
+def test_a_text_tower_may_be_a_link_also_where_there_are_none(folder, tmp_path):
+    """A checkout without symbolic links holds a file with the target's path in the link's place."""
+    expected = Pipeline.from_pretrained(folder)(PROMPT, seed=3).images
+    shutil.move(folder / "text_encoder", tmp_path / "tower")
+    for make in ("symlink_to", "write_text"):
+        getattr(folder / "text_encoder", make)("../tower")
+        assert torch.equal(Pipeline.from_pretrained(folder)(PROMPT, seed=3).images, expected)
+        (folder / "text_encoder").unlink()
+    for make in ("symlink_to", "write_text"):
+        getattr(folder / "text_encoder", make)("../nowhere")
+        with pytest.raises(WorkbenchError, match=r"is a link, and what it leads to is not .*cp -rL"):
+            Pipeline.from_pretrained(folder)
+        (folder / "text_encoder").unlink()
+
+
 def test_hashes_name_the_file_and_tell_models_apart(pipe, folder, text_encoder, make_generator):
     loaded = Pipeline.from_pretrained(folder)
     on_disk = recipes.sha256((folder / WEIGHTS).read_bytes())

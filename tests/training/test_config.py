@@ -71,7 +71,7 @@ def test_differences_are_named():
         ("seed", -1, "The seed -1 is negative"),
         ("seed", 2**63, "The seed .* is too large"),
         ("seed", 1.5, "The seed is 1.5, not a whole number"),
-        ("lr_G", float("nan"), "lr_G is nan: expected a number above 0"),
+        ("lr_G", float("nan"), "lr_G is nan: expected a number from 0 on"),
         ("lr_D", 0.0, "lr_D is 0.0"),
         ("constant_share", 1.2, "constant_share is 1.2: expected a number from 0 to 1"),
         ("betas", (0.0, 1.0), "betas are"),
@@ -87,6 +87,12 @@ def test_differences_are_named():
 def test_refusals(field, value, said):
     with pytest.raises(WorkbenchError, match=said):
         TrainConfig(**{field: value})
+
+
+def test_a_run_in_which_nobody_learns_is_refused():
+    assert not TrainConfig(lr_G=0).G_learns and TrainConfig().G_learns
+    with pytest.raises(WorkbenchError, match="neither G nor D would learn"):
+        TrainConfig(lr_G=0, adversarial_weight=0, vision_weight=0)
 
 
 def test_an_unknown_setting_is_named():

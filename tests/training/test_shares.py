@@ -164,3 +164,27 @@ def test_one_part_is_the_plain_step(inputs):
         step_of(players, feed.parts_at(0), cur_nimg=0, step=0, config=config)
         weights.append(torch.cat([p.detach().flatten() for p in players.G.parameters()]))
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_generator_at_rate_0_stands_still_and_its_judges_learn(inputs, count):
+    config, players, feed = made(inputs, lr_G=0.0)
+    before = {n: {k: v.clone() for k, v in getattr(players, n).state_dict().items()} for n in ("G", "D")}
+    for step in range(3):
+        stats = take_step(players, shared(feed, step, count), cur_nimg=0, step=step, config=config)
+    assert stats["finite"] and stats["D.norm"] > 0 and "G.norm" not in stats
+    assert not players.opt_G.state
+    for key, value in players.G.state_dict().items():
+        assert torch.equal(value, before["G"][key]), key  # the mean of w too
+    moved = [key for key, value in players.D.state_dict().items() if not torch.equal(value, before["D"][key])]
+    assert len(moved) == len(list(players.D.parameters()))
+
+
+def test_judges_learn_the_same_whether_or_not_their_generator_does(inputs):
+    """D's first step comes before G's: a G that stands still changes nothing of it."""
+    learnt = []
+    for rate in (0.0, 1e-3):
+        config, players, feed = made(inputs, lr_G=rate)
+        take_step(players, feed.parts_at(0), cur_nimg=0, step=0, config=config)
+        learnt.append(torch.cat([p.detach().flatten() for p in players.D.parameters()]))
+    assert torch.equal(*learnt)

@@ -172,9 +172,22 @@ def ablate(
     for line in ablation.against_the_paper(table):
         print(f"Not as in the paper: {line}")
     print(ablation.write_report(table, out, out if report is None else report))
-    if critics := ablation.export_critics(out, out / "critics", clip=find_model(clip), images=images):
-        print(f"The last row's D and heads, for the lessons: {critics}")
     return 0 if len(table) == len(ablation.CHAIN) else STOPPED
+
+
+@app.command(name="export-critics")
+def critics(run: Positional[Path], *, out: Path, clip: str = CLIP, overwrite: bool = False) -> None:
+    """Write the judges of a run, D and its heads on CLIP features, into a folder of their own.
+
+    Args:
+        run: Run folder.
+        out: Folder to write.
+        clip: CLIP folder whose image tower the run sees by.
+        overwrite: Replace a folder of critics that is there.
+    """
+    from workbench.training.critics import export_critics
+
+    print(export_critics(run, out, clip=find_model(clip), overwrite=overwrite))
 
 
 @app.command(name="trials")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workbench.errors import WorkbenchError
 from workbench.models.discriminator import DiscriminatorConfig
@@ -89,6 +89,27 @@ def shepherd(resolution: int) -> Preset:
             "mode_seeking_weight": 1.0,
             "diffaugment": "",
         },
+    )
+
+
+def critics_64() -> Preset:
+    """The demo model's G before small judges, light enough to ship with the lessons, at all its levels.
+
+    For a run with lr_G 0 that starts from the demo model: D and the heads learn to judge its pictures.
+    """
+    whole = shepherd(64)
+    return replace(
+        whole,
+        name="critics-64",
+        discriminator=replace(
+            whole.discriminator,
+            channels={64: 32, 32: 32, 16: 32, 8: 64, 4: 64},
+            entries=(64, 32, 16, 8, 4),
+            exits=(16, 8, 4, 1),
+            text_layers=1,
+        ),
+        vision_aided=replace(whole.vision_aided, proj=32, width=32),
+        train={**whole.train, "images": 40_000, "lr_G": 0.0},
     )
 
 
@@ -349,6 +370,7 @@ def preset_names() -> tuple[str, ...]:
 PRESETS: dict[str, Callable[[], Preset]] = {
     "shepherd-32": lambda: shepherd(32),
     "shepherd-64": lambda: shepherd(64),
+    "critics-64": critics_64,
     "seed-128": seed_128,
     "gigagan-64": gigagan_64,
     "shepherd-up2": lambda: shepherd_up(2),

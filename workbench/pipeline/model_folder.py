@@ -62,6 +62,7 @@ ELSEWHERE = {
     "diffusion-baseline": "a diffusion model, which turns prompts into pictures step by step",
     "diffusion-student": "the few-step student of a diffusion model",
 }
+_LINK_BYTES = 500
 OWN_ENTRIES = ("config.json", *(kind.weights for kind in KINDS.values()), "text_encoder", "README.md")
 HUB_PATTERNS = ["*.safetensors", "*.json", "README.md"]
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -221,9 +222,21 @@ def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], pa
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
-    """The frozen text tower of a model folder."""
+    """The frozen text tower of a model folder, in it or where its link leads.
+
+    Raises WorkbenchError for a link to nothing.
+    """
+    place = folder / "text_encoder"
+    if place.is_file() and place.stat().st_size < _LINK_BYTES:
+        # git without symbolic links, as on Windows, writes a link as a file that holds its target
+        place = folder / place.read_text(encoding="utf-8", errors="replace").strip()
+    if not place.is_dir():
+        raise WorkbenchError(
+            f"The text encoder of {folder} is a link, and what it leads to is not beside it: copy the model "
+            "with what its links mean (cp -rL), or the folder that it lies in."
+        )
     with torch.random.fork_rng(devices=[]):
-        return TextEncoder.from_pretrained(folder / "text_encoder")
+        return TextEncoder.from_pretrained(place)
 
 
 def _file_hash(path: Path) -> str:

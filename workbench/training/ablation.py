@@ -22,15 +22,13 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation.figures import provenance
 from workbench.images import write_whole
 from workbench.models.clip_io import load_clip
-from workbench.models.critics import save_critics
 from workbench.models.discriminator import Discriminator, DiscriminatorConfig
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.glossary import rung
 from workbench.models.presets import Preset
 from workbench.models.text import TextEncoder
-from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig
+from workbench.models.vision_aided import ImageTower, VisionAidedConfig
 from workbench.pipeline import Pipeline
-from workbench.training import checkpoint
 from workbench.training.ablation_plot import draw
 from workbench.training.config import TrainConfig
 from workbench.training.history import read_history
@@ -264,25 +262,6 @@ def clip_score(model: Path, clip: str | Path, n: int) -> float:
         with torch.no_grad():
             cosines.append((tower(pictures)[1] * encoder(texts).embedding).sum(1))
     return torch.cat(cosines).mean().item()
-
-
-def export_critics(out: str | Path, folder: str | Path, *, clip: str | Path, images: int) -> Path | None:
-    """D and the heads of the last row as a folder for the lessons; None while that row is not done."""
-    index = len(CHAIN) - 1
-    run = row_folder(out, index)
-    if read_row(run, images) is None:
-        return None
-    preset, _ = row_preset(index)
-    parts = checkpoint.newest(run)[0].tensors()
-    seer = load_clip(clip)
-    tower = ImageTower(seer, preset.vision_aided.taps, torch.float32)
-    with torch.no_grad():
-        maps, _ = tower(torch.zeros(2, 3, seer.image_size, seer.image_size))
-    D = Discriminator(preset.discriminator)
-    heads = VisionAided(preset.vision_aided, [m.shape[1] for m in maps])
-    checkpoint.load_module(D, parts["D"], "D")
-    checkpoint.load_module(heads, parts["heads"], "heads")
-    return save_critics(folder, D, heads, {"row": CHAIN[index].name, "images": images}, overwrite=True)
 
 
 def summary(table: list[dict]) -> Table:

@@ -48,7 +48,7 @@ def accumulated_step(
     if config.adversarial_weight > 0:
         means["D.norm"], good = steps.update(players, "D", players.opt_D, means["D.loss"], config)
     w = torch.zeros_like(players.G.w_avg)
-    if good:
+    if good and config.G_learns:
         whole = players.processes.mean(torch.stack(spreads).mean(0))
         stats = []
         players.opt_G.zero_grad(set_to_none=True)

@@ -40,7 +40,8 @@ class TrainConfig:
 
     preset: name in `workbench.models.presets`. images: budget, real images shown to D; this and *_every_nimg
     may be given as "2kimg" or "5epochs" (`lengths`), epochs until `for_epoch`. batch_size: even, over all
-    processes (rows 2k and 2k+1 are a pair under one caption). lr_G, lr_D, betas: Adam.
+    processes (rows 2k and 2k+1 are a pair under one caption). lr_G, lr_D, betas: Adam; at lr_G 0 G
+    stands still, and D learns alone, beside a G that was trained before.
     constant_share: share of the budget at the full rate, then cosine down to lr_floor times it.
     ema_halflife_kimg: thousands of images; ema_rampup: the half-life is at most this share of the images so
     far (StyleGAN2-ADA), 0 = no such limit. r1_gamma, r2_gamma: weights of the penalties at real and
@@ -139,9 +140,10 @@ class TrainConfig:
             raise WorkbenchError(
                 f"batch_size is {self.batch_size}: expected an even number, because pictures come in pairs."
             )
-        for name in ("lr_G", "lr_D", "ema_halflife_kimg", "clip_norm", "ada_kimg"):
+        for name in ("lr_D", "ema_halflife_kimg", "clip_norm", "ada_kimg"):
             _check_number(name, getattr(self, name), low=0.0, open_low=True)
         for name in (
+            "lr_G",
             "r1_gamma",
             "r2_gamma",
             "matching_weight",
@@ -162,6 +164,14 @@ class TrainConfig:
                 )
         for name in ("constant_share", "lr_floor", "ema_rampup", "ada_target"):
             _check_number(name, getattr(self, name), low=0.0, high=1.0)
+        if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
+            raise WorkbenchError(
+                f"betas are {self.betas}: expected two numbers from 0 to below 1, for example (0.0, 0.99)."
+            )
+        self._check_players()
+
+    def _check_players(self) -> None:
+        """Settings that leave a player nothing to learn from."""
         if self.ada_target > 0 and not (self.diffaugment.strip(" ,") and self.vision_weight > 0):
             raise WorkbenchError(
                 f"ada_target is {self.ada_target:g}, and there is nothing to adapt: it decides how often the "
@@ -174,10 +184,15 @@ class TrainConfig:
                 f"{self.vision_weight:g}: the vision-aided heads learn in D's step, which is then left out. "
                 "Set vision_weight to 0 too."
             )
-        if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
+        if self.lr_G == 0 and self.adversarial_weight == 0:
             raise WorkbenchError(
-                f"betas are {self.betas}: expected two numbers from 0 to below 1, for example (0.0, 0.99)."
+                "lr_G and adversarial_weight are both 0: neither G nor D would learn. Raise one of them."
             )
+
+    @property
+    def G_learns(self) -> bool:
+        """Whether G takes steps."""
+        return self.lr_G > 0
 
     def lr_scale(self, cur_nimg: int) -> float:
         """Learning rate at `cur_nimg` as a share of the full one: 1 for `constant_share` of the budget,

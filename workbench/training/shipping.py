@@ -1,11 +1,15 @@
-"""What ships of a run: config, history, some of its grids as WebP, a small film. A run itself keeps PNG."""
+"""What ships of a run: its model, config, history, few grids as WebP, a small film. A run keeps PNG."""
 
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
 from workbench.images import open_picture, write_whole
+from workbench.models.clip_io import write_json
+from workbench.models.text import TextEncoder
 from workbench.training.gif import write_gif
 from workbench.training.grids import EXPECTED, FOLDER, find_grids
 from workbench.training.history import NAME as HISTORY
@@ -65,6 +69,31 @@ def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
     for name, data in (("config.json", (run / "config.json").read_bytes()), (HISTORY, history)):
         write_whole(out / name, lambda handle, data=data: handle.write(data))
     write_gif(run, out / "training.gif", seconds=FILM_SECONDS, most_bytes=FILM_BYTES, colours=FILM_COLOURS)
+    return out
+
+
+def ship_model(model: str | Path, out: str | Path, *, encoder: str | Path) -> Path:
+    """A copy of a model folder in the new folder `out`, its text tower a link to `encoder`; returns `out`.
+
+    encoder: a CLIP folder that ships, too: many models read by one tower, which then ships once. A student
+    has no tower; its teacher is looked for beside it, by name. Raises WorkbenchError when `out` exists, and
+    when the model reads by another tower.
+    """
+    model, out = Path(model), Path(out)
+    if out.exists():
+        raise WorkbenchError(f"{out} is already there and is not overwritten: move it away first.")
+    tower = model / "text_encoder"
+    if tower.exists():
+        towers = (TextEncoder.from_pretrained(folder) for folder in (tower, encoder))
+        if len({each.fingerprint() for each in towers}) > 1:
+            raise WorkbenchError(f"{model} reads by another text tower than that of {encoder}: ship its own.")
+    shutil.copytree(model, out, ignore=lambda folder, names: {"text_encoder"} & set(names))
+    if tower.exists():
+        (out / "text_encoder").symlink_to(os.path.relpath(encoder, out), target_is_directory=True)
+    facts = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    if "teacher" in facts:
+        facts["teacher"]["path"] = f"../{facts['teacher']['name']}"
+        write_json(out / "config.json", facts)
     return out
 
 

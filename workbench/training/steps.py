@@ -34,23 +34,24 @@ def train_step(
     """One D step and one G step. Returns named statistics as detached 0-d tensors; among them "finite".
 
     Nothing is applied when a loss or a gradient is not finite: the weights are then those before the step (G
-    may be held back alone when D's update was sound).
+    may be held back alone when D's update was sound). A G whose rate is 0 has no step.
     """
     scale = set_rates(players, cur_nimg, config)
     captions = pair_features(batch.text)
-    w, fakes = draw_fakes(players, batch, captions)
     real_maps, fake_maps, image_embedding = [], [], None
     if players.heads is not None:
         if step == 0:
             calibrate(players, [batch])
         real_maps = see_reals(players, batch, config)
-    if players.tower is not None:
-        fake_maps, image_embedding = see_fakes(players, batch, fakes, config)
+    with torch.set_grad_enabled(config.G_learns):
+        w, fakes = draw_fakes(players, batch, captions)
+        if players.tower is not None:
+            fake_maps, image_embedding = see_fakes(players, batch, fakes, config)
 
     stats, good = {}, True
     if config.adversarial_weight > 0:
         stats, good = d_step(players, batch, captions, fakes, real_maps, fake_maps, step=step, config=config)
-    if good:
+    if good and config.G_learns:
         more, good = g_step(
             players, batch, captions, fakes, real_maps, fake_maps, image_embedding, config=config
         )
@@ -120,7 +121,7 @@ def finish(
     w [w_dim]: this process's mean; scale: of the learning rates.
     """
     with torch.no_grad():
-        if good:
+        if good and config.G_learns:
             players.G.w_avg.lerp_(players.processes.mean(w), 1 - W_AVG_BETA)
     stats = players.processes.mean_statistics(stats)
     if players.ada is not None and good:

@@ -52,12 +52,16 @@ def load(folder: Path, clip_folder: Path, pipe: Pipeline) -> Judges:
     """Judges of a critics folder with the pictures of `pipe`. Raises WorkbenchError."""
     clip = load_clip(str(clip_folder))
     D, heads, tower = load_critics(folder, clip)
-    images = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("images")
-    size, seen = f"{D.config.resolution} px", "" if images is None else f" on {images:,} pictures"
-    story = (
-        f"D and the heads were trained at {size}{seen}, as the last row of the chain below. Here they judge "
-        f"what the model above makes, brought to {size}."
-    )
+    facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    size, images = f"{D.config.resolution} px", facts.get("images")
+    seen = "" if images is None else f" on {images:,} pictures"
+    if facts.get("generator") is not None and size == f"{pipe.G.config.resolution} px":
+        story = f"D and the heads were trained{seen} beside the model above, which stood still."
+    else:
+        story = (
+            f"D and the heads were trained at {size}{seen}. Here they judge what the model above makes, "
+            f"brought to {size}."
+        )
     return Judges(pipe, D, heads, tower, clip, story)
 
 

@@ -35,6 +35,7 @@ NEEDS = {
     for need in (
         Need("shepherd-32", 32, 1_000, 5_000),
         Need("shepherd-64", 64, 2_000, 10_000),
+        Need("critics-64", 64, 2_000, 10_000),
         Need("seed-128", 128, 3_000, 20_000),
         Need("gigagan-64", 64, 1_000_000, 100_000_000),
         Need("shepherd-up2", 128, 500, 2_000),  # crops of a picture are many

@@ -1,0 +1,63 @@
+"""The judges of a run as a folder: what was trained, to fp16, and refusals in words."""
+
+import json
+
+import pytest
+import tiny_run
+import torch
+
+from workbench.errors import WorkbenchError
+from workbench.models.clip_io import load_clip
+from workbench.models.critics import load_critics
+from workbench.training import checkpoint
+from workbench.training.critics import export_critics
+from workbench.training.trainer import train
+
+
+@pytest.fixture(scope="module")
+def run(inputs, tmp_path_factory):
+    """Two steps of judges beside a generator that stands still, and the run that it comes from."""
+    data, clip = inputs
+    root = tmp_path_factory.mktemp("critics")
+    kept = {"clip": clip, "preset": tiny_run.tiny_preset(heads=True), "device": "cpu", "progress": False}
+    config = tiny_run.tiny_config(vision_weight=1.0, images=16)
+    train(config, data, root / "whole", **kept)
+    alone = tiny_run.tiny_config(vision_weight=1.0, images=16, lr_G=0.0)
+    train(alone, data, root / "alone", start_from=root / "whole" / "model", **kept)
+    return root / "alone"
+
+
+def test_the_judges_of_a_run_are_those_of_its_checkpoint(run, inputs, tmp_path):
+    folder = export_critics(run, tmp_path / "critics", clip=inputs[1])
+    D, heads, _ = load_critics(folder, load_clip(inputs[1]))
+    trained = checkpoint.newest(run)[0].tensors()
+    for module, name in ((D, "D"), (heads, "heads")):
+        for key, value in module.state_dict().items():
+            assert torch.allclose(value, trained[name][key].to(value.dtype), rtol=1e-3, atol=1e-6), key
+    facts = json.loads((folder / "config.json").read_text())
+    assert (facts["images"], facts["generator"]) == (16, "model")
+
+
+def test_the_generator_they_learned_beside_is_the_one_they_started_from(run):
+    before, after = (
+        checkpoint.newest(folder)[0].tensors()["G_ema"] for folder in (run.parent / "whole", run)
+    )
+    for key, value in after.items():
+        assert torch.allclose(value, before[key], rtol=1e-3, atol=1e-6), key  # the model is fp16
+
+
+def test_a_folder_that_is_there_and_a_run_that_has_no_judges_are_refused(run, inputs, tmp_path):
+    folder = export_critics(run, tmp_path / "critics", clip=inputs[1])
+    with pytest.raises(WorkbenchError, match="critics"):
+        export_critics(run, folder, clip=inputs[1])
+    export_critics(run, folder, clip=inputs[1], overwrite=True)
+    with pytest.raises(WorkbenchError, match="belongs to something else"):
+        export_critics(folder, tmp_path / "no", clip=inputs[1])
+    blind = tmp_path / "blind"
+    train(
+        tiny_run.tiny_config(images=16), inputs[0], blind, clip=inputs[1], preset=tiny_run.tiny_preset(),
+        device="cpu", progress=False,
+    )  # fmt: skip
+    with pytest.raises(WorkbenchError, match="trains no heads"):
+        export_critics(blind, tmp_path / "no", clip=inputs[1])
+    assert not (tmp_path / "no").exists()
