@@ -30,7 +30,11 @@ def run(tmp_path):
     for k, nimg in enumerate(COUNTS):
         name = f"samples/grid_{nimg:09d}.png"
         sheet(k).save(folder / name)
-        lines += [{"kind": "sample", "cur_nimg": nimg, "file": name}, {"kind": "step", "cur_nimg": nimg}]
+        loss = {"loss": 1 / 3 + 1e-10 * k, "parts": [2 / 3, 7], "none": None}
+        lines += [
+            {"kind": "sample", "cur_nimg": nimg, "file": name},
+            {"kind": "step", "cur_nimg": nimg, **loss},
+        ]
     (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "config.json").write_text('{"preset": "shepherd-64"}')
     return folder
@@ -56,13 +60,19 @@ def test_first_last_and_evenly_between_ship_as_webp(run, tmp_path):
 
 def test_the_history_names_what_ships_and_is_else_the_same(run, tmp_path):
     out = ship_run(run, tmp_path / "out", grids=3)
-    before, after = ((folder / "history.jsonl").read_text().splitlines() for folder in (run, out))
-    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-    assert [json.loads(new)["file"] for _, new in changed] == [
-        f"samples/grid_{nimg:09d}.webp" for nimg in (0, 1_200, 2_400)
+    before, after = (
+        [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        for folder in (run, out)
+    )
+    renamed = [
+        new["file"] for old, new in zip(before, after, strict=True) if old.get("file") != new.get("file")
     ]
-    assert all(old.replace(".png", ".webp") == new for old, new in changed)
-    assert all((out / json.loads(new)["file"]).is_file() for _, new in changed)
+    assert renamed == [f"samples/grid_{nimg:09d}.webp" for nimg in (0, 1_200, 2_400)]
+    assert all((out / name).is_file() for name in renamed)
+    for old, new in zip(before, after, strict=True):
+        assert old.keys() == new.keys() and old["cur_nimg"] == new["cur_nimg"]
+        if old["kind"] == "step":
+            assert (new["loss"], new["parts"], new["none"]) == (0.3333333, [0.6666667, 7], None)
 
 
 def test_webp_is_close_to_the_picture_and_made_once(run, tmp_path):

@@ -9,6 +9,8 @@ from PIL import Image
 
 from workbench.datasets.world.captions import named_factors
 from workbench.errors import WorkbenchError
+from workbench.models.critics import save_critics
+from workbench.models.discriminator import Discriminator, DiscriminatorConfig
 from workbench.models.glossary import ABLATION, TERMS
 from workbench.pipeline import Pipeline
 from workbench.training import ring
@@ -219,11 +221,11 @@ def test_the_rings_pictures_show_what_was_filmed():
 def jury() -> judges.Judges:
     """The judges that ship, before the model that ships."""
     shipped = Pipeline.from_pretrained(ASSETS / "models" / "shepherd-64", device="cpu")
-    return judges.load(ASSETS / "models" / "critics-32", ASSETS / "models" / "mini-clip", shipped)
+    return judges.load(ASSETS / "models" / "critics-64", ASSETS / "models" / "mini-clip", shipped)
 
 
 def test_the_shipped_judges_know_real_pictures_and_true_captions(jury):
-    assert "trained at 32 px on 100,000 pictures" in jury.story
+    assert "on 40,000 pictures beside the model above, which stood still" in jury.story
     bench = judges.bench(jury, pictures=48, seed=3)
     t, wrong = jury.D.encode_text(bench.text), jury.D.encode_text(bench.text)[bench.wrong]
     with torch.no_grad():
@@ -232,10 +234,15 @@ def test_the_shipped_judges_know_real_pictures_and_true_captions(jury):
     assert len(jury.heads.heads) == len(jury.tower.taps)
 
 
-def test_judges_of_another_size_are_given_the_pictures_at_theirs(jury):
-    assert jury.pipe.G.config.resolution == 64 and jury.D.config.resolution == 32
-    made = judges.bench(jury, pictures=4, seed=0).made
-    assert [x.shape[-1] for x in made] == list(jury.D.config.entries) and made[0].std() > 0.1
+def test_judges_of_another_size_are_given_the_pictures_at_theirs(jury, tmp_path):
+    config = DiscriminatorConfig(
+        resolution=32, channels={4: 8, 8: 8, 16: 8, 32: 8}, entries=(32, 16, 8, 4), exits=(4, 1), attention={}
+    )
+    folder = save_critics(tmp_path / "small", Discriminator(config), jury.heads, {"images": 7})
+    small = judges.load(folder, ASSETS / "models" / "mini-clip", jury.pipe)
+    assert "trained at 32 px on 7 pictures" in small.story
+    made = judges.bench(small, pictures=4, seed=0).made
+    assert [x.shape[-1] for x in made] == [32, 16, 8, 4] and made[0].std() > 0.1
 
 
 def test_judges_that_are_not_there_are_missed_in_words(jury, tmp_path):

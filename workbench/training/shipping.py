@@ -15,6 +15,7 @@ from workbench.training.grids import EXPECTED, FOLDER, find_grids
 from workbench.training.history import NAME as HISTORY
 
 QUALITY = 90  # of 100; below it, edges of 64 px pictures begin to ring at twice their size
+_DIGITS = 7  # significant ones: a statistic is computed in float32
 FILM_BYTES, FILM_COLOURS, FILM_SECONDS = 500_000, 128, 7.0
 
 
@@ -46,7 +47,7 @@ def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
     """A copy of a finished run that is small enough to ship, in the new folder `out`; returns it.
 
     grids: how many, evenly by their order, first and last among them. Their lines of the history name the
-    files that ship; the lines of the others stay as the trainer wrote them. The film is drawn from all grids
+    files that ship; its numbers keep seven digits. The film is drawn from all grids
     of `run`, as many as fit into 500 kB. Raises WorkbenchError when `out` exists, or `run` is no run with
     grids.
     """
@@ -65,7 +66,7 @@ def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
     for nimg in _evenly(list(found), grids):
         shipped = to_webp(found[nimg], out / FOLDER)
         names[nimg] = f"{FOLDER}/{shipped.name}"
-    history = _renamed((run / HISTORY).read_bytes(), names)
+    history = _shipped((run / HISTORY).read_bytes(), names)
     for name, data in (("config.json", (run / "config.json").read_bytes()), (HISTORY, history)):
         write_whole(out / name, lambda handle, data=data: handle.write(data))
     write_gif(run, out / "training.gif", seconds=FILM_SECONDS, most_bytes=FILM_BYTES, colours=FILM_COLOURS)
@@ -105,12 +106,19 @@ def _evenly(counts: list[int], wanted: int) -> list[int]:
     return [counts[int(k * step + 0.5)] for k in range(wanted)]
 
 
-def _renamed(history: bytes, names: dict[int, str]) -> bytes:
-    """The history with the new file of each sample whose count is in `names`; other lines keep every byte."""
-    lines = history.splitlines(keepends=True)
-    for k, line in enumerate(lines):
-        record = json.loads(line)
-        if record["kind"] == "sample" and record["cur_nimg"] in names:
-            old, new = (json.dumps(name).encode() for name in (record["file"], names[record["cur_nimg"]]))
-            lines[k] = line.replace(old, new)
-    return b"".join(lines)
+def _shipped(history: bytes, names: dict[int, str]) -> bytes:
+    """The history with the new file of each sample whose count is in `names`, and numbers in `_DIGITS`."""
+    lines = []
+    for record in map(json.loads, history.splitlines()):
+        if record["kind"] == "sample":
+            record["file"] = names.get(record["cur_nimg"], record["file"])
+        lines.append(json.dumps(_rounded(record)))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
