@@ -135,7 +135,7 @@ def verdict_tables(
         ax.set_xticks(range(len(exits)), [f"to {size}" for size in exits], fontsize=11)
         ax.grid(False)
     axes[0, 0].set_yticks(range(len(entries)), [f"from {size} px" for size in entries], fontsize=11)
-    return plot(figure, alt, dpi=66, colours=24)
+    return plot(figure, alt, dpi=54, colours=16)
 
 
 def matrix(
