@@ -9,6 +9,7 @@ import torch
 from workbench.errors import WorkbenchError
 from workbench.models.clip_io import load_clip
 from workbench.models.critics import load_critics
+from workbench.pipeline import Pipeline
 from workbench.training import checkpoint
 from workbench.training.critics import export_critics
 from workbench.training.trainer import train
@@ -35,7 +36,8 @@ def test_the_judges_of_a_run_are_those_of_its_checkpoint(run, inputs, tmp_path):
         for key, value in module.state_dict().items():
             assert torch.allclose(value, trained[name][key].to(value.dtype), rtol=1e-3, atol=1e-6), key
     facts = json.loads((folder / "config.json").read_text())
-    assert (facts["images"], facts["generator"]) == (16, "model")
+    beside = Pipeline.from_pretrained(run.parent / "whole" / "model").weight_hash
+    assert (facts["images"], facts["generator"]) == (16, beside)
 
 
 def test_the_generator_they_learned_beside_is_the_one_they_started_from(run):

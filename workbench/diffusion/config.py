@@ -128,8 +128,8 @@ class DistillConfig(RunConfig):
     grids. consistency_weight, adversarial_weight: of the two losses, 0 = off; score_weight: of the teacher's
     word on what the student drew, beside the adversarial loss; both come every adversarial_every steps, so
     many times as heavy, since they cost twice what the consistency loss does (at every step where that is
-    off). lr_D: of this project's
-    Discriminator; r1_gamma, r1_every: its penalty at real pictures, of the steps that it takes part in.
+    off). lr_D: of this project's Discriminator; r1_gamma, r1_every: its penalty at real pictures, of the
+    steps that it takes part in.
     """
 
     batch_size: int = 16

@@ -60,14 +60,13 @@ def load_critics(folder: str | Path, clip: Clip) -> tuple[Discriminator, VisionA
     _load(D, folder / "discriminator.safetensors")
     heads_config = VisionAidedConfig(**config["vision_aided"])
     tower = ImageTower(clip, heads_config.taps, torch.float32)
-    with torch.no_grad():
-        maps, embedding = tower(torch.zeros(2, 3, clip.image_size, clip.image_size))
-    if embedding.shape[1] != heads_config.embed_dim:
+    channels, embed_dim = tower.widths()
+    if embed_dim != heads_config.embed_dim:
         raise WorkbenchError(
             f"{folder} judges with embeddings {heads_config.embed_dim} wide, but this CLIP gives "
-            f"{embedding.shape[1]}: load the CLIP it was trained with."
+            f"{embed_dim}: load the CLIP it was trained with."
         )
-    heads = VisionAided(heads_config, [m.shape[1] for m in maps])
+    heads = VisionAided(heads_config, channels)
     _load(heads, folder / "vision_aided.safetensors")
     return D.eval(), heads.eval(), tower
 

@@ -90,6 +90,7 @@ class ImageTower(nn.Module):
         visual = fold_batch_norm(clip.model.visual)
         self.tower = visual.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_(False)
         self.taps, self.dtype, self.normalise = taps, dtype, clip.normalise
+        self.image_size = clip.image_size
         self._maps: dict[str, Tensor] = {}
         modules = dict(self.tower.named_modules())
         for tap in taps:
@@ -110,6 +111,13 @@ class ImageTower(nn.Module):
         embedding = self.tower(self.normalise(x).to(dtype=self.dtype, memory_format=torch.channels_last))
         maps = [self._as_map(tap, self._maps.pop(tap, None)) for tap in self.taps]
         return maps, F.normalize(embedding.float(), dim=-1)
+
+    @torch.no_grad()
+    def widths(self) -> tuple[list[int], int]:
+        """Channels of each tap's map, and the width of the embedding."""
+        device = next(self.tower.parameters()).device
+        maps, embedding = self(torch.zeros(2, 3, self.image_size, self.image_size, device=device))
+        return [m.shape[1] for m in maps], embedding.shape[1]
 
     @staticmethod
     def _as_map(tap: str, out: object) -> Tensor:

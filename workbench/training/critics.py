@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.models.clip_io import load_clip
+from workbench.models.clip_io import load_clip, read_json
 from workbench.models.critics import save_critics
 from workbench.models.discriminator import Discriminator, DiscriminatorConfig
 from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig
@@ -30,16 +30,19 @@ def export_critics(run: str | Path, folder: str | Path, *, clip: str | Path, ove
             f"{run} trains no heads on CLIP features: take a run whose vision_weight is above 0."
         )
     config = VisionAidedConfig(**facts["vision_aided"])
-    seer = load_clip(clip)
-    with torch.no_grad():
-        maps, _ = ImageTower(seer, config.taps, torch.float32)(
-            torch.zeros(2, 3, seer.image_size, seer.image_size)
-        )
     D = Discriminator(DiscriminatorConfig(**facts["discriminator"]))
-    heads = VisionAided(config, [m.shape[1] for m in maps])
+    heads = VisionAided(config, ImageTower(load_clip(clip), config.taps, torch.float32).widths()[0])
     checkpoint.load_module(D, parts["D"], "D")
     checkpoint.load_module(heads, parts["heads"], "heads")
     told = {"preset": facts["config"]["preset"], "images": newest.state["cur_nimg"]}
-    if facts["config"]["lr_G"] == 0 and (started := facts.get("started_from")):
-        told["generator"] = Path(started["source"]).name  # which they learned to judge
+    if facts["config"]["lr_G"] == 0 and (source := facts.get("started_from", {}).get("source")):
+        told |= _generator(Path(source))
     return save_critics(folder, D, heads, told, overwrite=overwrite)
+
+
+def _generator(source: Path) -> dict[str, str]:
+    """Whose pictures they learned to judge, by the hash of its weights; {} where it is no model folder."""
+    if not (source / "config.json").is_file():
+        return {}
+    weights = read_json(source / "config.json").get("weights", {}).get("generator.safetensors")
+    return {} if weights is None else {"generator": weights}

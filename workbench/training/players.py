@@ -159,11 +159,7 @@ def build(
         if aided is not None or config.clip_weight > 0:
             tower = ImageTower(clip, aided.taps if aided else (), dtype)
         if aided is not None:
-            channels = [
-                m.shape[1]
-                for m in tower(torch.zeros(2, 3, clip.image_size, clip.image_size, device=device))[0]
-            ]
-            heads = VisionAided(aided, channels)
+            heads = VisionAided(aided, tower.widths()[0])
     for module in (G, D):
         module.compute_dtype = dtype
         module.checkpointing = config.gradient_checkpointing

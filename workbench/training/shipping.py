@@ -47,9 +47,8 @@ def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
     """A copy of a finished run that is small enough to ship, in the new folder `out`; returns it.
 
     grids: how many, evenly by their order, first and last among them. Their lines of the history name the
-    files that ship; its numbers keep seven digits. The film is drawn from all grids
-    of `run`, as many as fit into 500 kB. Raises WorkbenchError when `out` exists, or `run` is no run with
-    grids.
+    files that ship; its numbers keep seven digits. The film is drawn from all grids of `run`, as many as fit
+    into 500 kB. Raises WorkbenchError when `out` exists, or `run` is no run with grids.
     """
     run, out = Path(run), Path(out)
     if grids < 2:

@@ -55,7 +55,7 @@ def load(folder: Path, clip_folder: Path, pipe: Pipeline) -> Judges:
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     size, images = f"{D.config.resolution} px", facts.get("images")
     seen = "" if images is None else f" on {images:,} pictures"
-    if facts.get("generator") is not None and size == f"{pipe.G.config.resolution} px":
+    if facts.get("generator") == pipe.weight_hash:
         story = f"D and the heads were trained{seen} beside the model above, which stood still."
     else:
         story = (
