@@ -32,7 +32,7 @@ RUN := $(PY) -m workbench.cli
 key:
 	@echo $(KEY)
 
-.PHONY: help key app lab notebooks test test-long demo-models ship reports readme constraints clean
+.PHONY: help key app lab notebooks test test-long demo-models ship ship-race reports readme constraints clean
 
 help:
 	@sed -n '2,/^$$/p' Makefile | sed 's/^#//; s/^ //'
@@ -153,7 +153,16 @@ ship: $(APP_READY)
 	$(PY) -c 'import sys; from workbench.training.shipping import ship_model, ship_run; \
 	  ship_model(sys.argv[1] + "/model", "assets/models/shepherd-64", encoder="assets/models/mini-clip"); \
 	  ship_run(sys.argv[1], "assets/training/shepherd-64", grids=$(GRIDS))' "$(RUN_TO_SHIP)"
+	if [ -d "$(DEMO)/critics" ]; then rm -rf assets/models/critics-64; cp -r "$(DEMO)/critics" assets/models/critics-64; fi
 	$(SAMPLES)
+
+# The race's other lanes, where the app and the notebooks look for them; the baseline's history without grids.
+ship-race: $(APP_READY)
+	@rm -rf assets/models/shepherd-64-{diffusion,student} assets/training/shepherd-64-diffusion
+	$(PY) -c 'from workbench.training.shipping import ship_history, ship_model; \
+	  [ship_model(f"$(DEMO)/{name}/model", f"assets/models/{name}", encoder="assets/models/mini-clip") \
+	   for name in ("shepherd-64-diffusion", "shepherd-64-student")]; \
+	  ship_history("$(DEMO)/shepherd-64-diffusion", "assets/training/shepherd-64-diffusion")'
 
 # Every shipped number and picture of the shipped models, measured again: about an hour on two idle cores. What takes
 # another environment is named and left alone.

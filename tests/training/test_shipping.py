@@ -10,7 +10,7 @@ from PIL import Image
 from workbench.errors import WorkbenchError
 from workbench.training.grids import find_grids
 from workbench.training.history import read_history
-from workbench.training.shipping import FILM_BYTES, ship_run, to_webp
+from workbench.training.shipping import FILM_BYTES, ship_history, ship_run, to_webp
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "training" / "shepherd-64"
 COUNTS = tuple(range(0, 2_500, 100))  # 25 grids
@@ -73,6 +73,12 @@ def test_the_history_names_what_ships_and_is_else_the_same(run, tmp_path):
         assert old.keys() == new.keys() and old["cur_nimg"] == new["cur_nimg"]
         if old["kind"] == "step":
             assert (new["loss"], new["parts"], new["none"]) == (0.3333333, [0.6666667, 7], None)
+
+
+def test_a_history_alone_names_no_grid(run, tmp_path):
+    shipped = read_history(ship_history(run, tmp_path / "out").parent)
+    assert [line["cur_nimg"] for line in shipped] == list(COUNTS)
+    assert all(line["kind"] == "step" and line["loss"] == 0.3333333 for line in shipped)
 
 
 def test_webp_is_close_to_the_picture_and_made_once(run, tmp_path):

@@ -72,6 +72,15 @@ def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
     return out
 
 
+def ship_history(run: str | Path, out: str | Path) -> Path:
+    """The numbers of a run's history alone, in `out`; returns the file. None of the run's grids ships."""
+    lines = (Path(run) / HISTORY).read_bytes().splitlines(keepends=True)
+    numbers = b"".join(line for line in lines if json.loads(line)["kind"] != "sample")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    return write_whole(out / HISTORY, lambda handle: handle.write(_shipped(numbers, {})))
+
+
 def ship_model(model: str | Path, out: str | Path, *, encoder: str | Path) -> Path:
     """A copy of a model folder in the new folder `out`, its text tower a link to `encoder`; returns `out`.
 
