@@ -167,7 +167,7 @@ def test_a_trial_climbs_its_rungs_once_and_tells_them_again(inputs, tmp_path, mo
         ({"space": {"lr_G": {"choice": []}}}, "lr_G is drawn by"),
         ({"space": {"lr_G": {"uniform": [0.2, 0.1]}}}, "range of lr_G .* the lower first"),
         ({"space": {"lr_G": {"loguniform": [0, 0.1]}}}, "lr_G is drawn loguniform from 0"),
-        ({"space": {"lr_G": {"uniform": [-0.1, 0.1]}}}, "lr_G is -0.1: expected a number above 0"),
+        ({"space": {"lr_G": {"uniform": [-0.1, 0.1]}}}, "lr_G is -0.1: expected a number from 0 on"),
         ({"space": {"r1_every": {"uniform": [0.2, 9]}}}, "r1_every is 0: expected a whole number"),
         ({"space": {"batch_size": {"uniform": [8, 32]}}}, "batch_size takes even numbers"),
         ({"space": {"flip": {"uniform": [0, 1]}}}, "flip takes values such as true"),
