@@ -64,9 +64,12 @@ def test_every_lane_draws_what_its_model_draws(track, model_folder, models):
 def test_a_clock_does_not_count_what_the_page_does(track):
     import time
 
-    quick = race_run.race(track, ask(steps=8), lambda race: None).lane("diffusion").ms
-    slow = race_run.race(track, ask(steps=8), lambda race: time.sleep(0.2)).lane("diffusion").ms
-    assert slow < quick + 8 * 200 / 2
+    def timed(tell):
+        """Twice: other work on the machine may lengthen one of them."""
+        return [race_run.race(track, ask(steps=8), tell).lane("diffusion").ms for _ in range(2)]
+
+    quick, slow = timed(lambda race: None), timed(lambda race: time.sleep(0.2))
+    assert min(slow) < max(quick) + 8 * 200 / 2
 
 
 def test_a_race_can_be_stopped_at_any_step(track):
