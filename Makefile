@@ -127,7 +127,7 @@ demo-models: $(APP_READY)
 	$(RUN) diffusion train --preset shepherd-64 --data $(DEMO)/world --out $(DEMO)/shepherd-64-diffusion --images 210000 \
 	  --clip $(DEMO)/mini-clip --device $(DEVICE)
 	$(RUN) diffusion distill --teacher $(DEMO)/shepherd-64-diffusion/model --data $(DEMO)/world \
-	  --out $(DEMO)/shepherd-64-student --minutes 20 --device $(DEVICE)
+	  --critics $(DEMO)/critics --out $(DEMO)/shepherd-64-student --rank 4 --minutes 25 --device $(DEVICE)
 	$(RUN) dataset world --out $(DEMO)/world-256 --count 1600 --seed 11 --resolution 256
 	$(RUN) train --config benchmarks/upsampler_by_pixels.json --data $(DEMO)/world-256 --out $(DEMO)/up4-by-pixels \
 	  --clip $(DEMO)/mini-clip --device $(DEVICE)

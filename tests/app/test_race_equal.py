@@ -39,6 +39,15 @@ def test_the_fewest_steps_that_reach_both_with_the_settings_that_they_were_measu
     )
 
 
+def test_the_quicker_of_two_guidances_counts():
+    plain = row("diffusion", 8, ratio=1.4, right=0.92, sampler="dpm++", guidance=1.0) | {"ms": 40.0}
+    rows = [row("diffusion", 8, ratio=1.5, right=0.95), plain]
+    found = of_result(result(row("gan"), *rows))
+    assert (found.steps, found.guidance) == (8, 1.0)
+    assert found.said.startswith("At 8 steps without guidance the diffusion model")
+    assert "numbers of steps (8) is" in of_result(result(row("gan", right=1.0), *rows)).said
+
+
 def test_nothing_is_set_where_no_number_of_steps_is_enough():
     rows = [row("diffusion", 8, ratio=1.5, right=0.8), row("diffusion", 2, ratio=3.0, right=0.99)]
     found = of_result(result(row("gan"), *rows))

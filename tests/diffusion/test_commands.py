@@ -26,12 +26,15 @@ def test_from_pictures_to_a_race(inputs, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     line = [
         "compare", "--gan", str(gan), "--diffusion", teacher, "--student", str(student / "model"),
-        "--steps", "1", "--student-steps", "1", "--n", "4", "--edits", "4", "--rounds", "1", "--paths", "1",
+        "--steps", "1", "--student-steps", "1", "--guidance", "1", "--precision", "fp32",
+        "--n", "4", "--edits", "4", "--rounds", "1", "--paths", "1",
         "--out", str(tmp_path / "race"), "--device", "cpu", "--json",
     ]  # fmt: skip
     assert cli.main(line) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["kind"] for row in found["lanes"]] == ["gan", "diffusion", "student"]
+    assert [row["precision"] for row in found["lanes"]] == ["fp32"] * 3
+    assert found["lanes"][1]["name"] == "Diffusion, 1 step, unguided"
     assert found["lanes"][2]["trained"]["teacher_seconds"] == found["lanes"][1]["trained"]["seconds"]
     assert {path.name for path in (tmp_path / "race").iterdir()} >= {"race.json", "race.md", "race.png"}
 

@@ -1,9 +1,11 @@
 """The student's losses by hand, what learns and what does not, and its run."""
 
 import json
+from pathlib import Path
 
 import killing
 import pytest
+import tiny_run
 import torch
 from tiny_diffusion import tiny_diffusion
 from tiny_diffusion_run import run_student, tiny_judge
@@ -16,6 +18,10 @@ from workbench.diffusion.distilling import Distilling, judge_for
 from workbench.diffusion.lora import LoraConfig
 from workbench.diffusion.model import DiffusionModel
 from workbench.errors import WorkbenchError
+from workbench.models.critics import load_discriminator, save_critics
+from workbench.models.discriminator import Discriminator, DiscriminatorConfig
+from workbench.models.vision_aided import VisionAided, VisionAidedConfig
+from workbench.training import checkpoint
 from workbench.training.history import read_history
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,6 +148,32 @@ def test_d_and_its_loss_have_their_turns(inputs, teacher, consistency, every):
         assert ("consistency" in said) == (consistency > 0)
 
 
+def season(folder: Path, resolution: int = 16) -> Path:
+    """A folder of critics whose D has the tiny judge's shape, at this size."""
+    D = Discriminator(tiny_run.tiny_preset(resolution).discriminator)
+    heads = VisionAided(VisionAidedConfig(proj=8, width=8), [32, 32, 32, 32])
+    return save_critics(folder, D, heads, {})
+
+
+def test_d_begins_as_the_critics_given_and_learns_on(inputs, teacher, tmp_path):
+    critics = season(tmp_path / "critics")
+    seasoned = load_discriminator(critics)
+    result = run_student(inputs, teacher, tmp_path / "run", images=8, lr_D=1e-9, critics=critics)
+    newest, _ = checkpoint.newest(tmp_path / "run")
+    for name, value in seasoned.state_dict().items():
+        assert torch.allclose(newest.tensors()["D"][name], value, atol=1e-6), name
+    assert result.cur_nimg == 8
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert facts["critics"] == str(critics)
+    assert DiscriminatorConfig(**facts["discriminator"]) == seasoned.config
+    fresh = run_student(inputs, teacher, tmp_path / "fresh", images=8)
+    told = json.loads((fresh.model.parent / "config.json").read_text())
+    assert told["critics"] is None
+    with pytest.raises(WorkbenchError, match="judges 32 pixels, and this teacher has 16"):
+        run_student(inputs, teacher, tmp_path / "no", critics=season(tmp_path / "large", 32))
+    assert not (tmp_path / "no").exists()
+
+
 def test_paused_and_resumed_is_the_uninterrupted_run(inputs, teacher, tmp_path):
     run_student(inputs, teacher, tmp_path / "whole", images=64)
     run_student(inputs, teacher, tmp_path / "run", images=64, stop_after_nimg=40)
@@ -157,7 +189,7 @@ def test_what_is_kept_of_a_student(inputs, teacher, tmp_path):
     card = facts["card"]
     told = json.loads((teacher / "config.json").read_text())["card"]
     assert card["seconds"] > 0 and card["teacher_seconds"] == told["seconds"]
-    assert card["guidance_folded_in"] == 2.0 and card["losses"]["consistency"] == 1.0
+    assert card["guidance_folded_in"] == 1.5 and card["losses"]["consistency"] == 1.0
     assert sum(p.stat().st_size for p in result.model.iterdir()) < 200_000
     student = DiffusionModel.from_pretrained(result.model, device="cpu")
     assert student("a dog", steps=1).images.shape == (1, 3, 16, 16)

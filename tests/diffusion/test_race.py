@@ -56,7 +56,7 @@ def made_up(name: str, draw, along=None, **facts) -> Lane:
 def test_lanes_of_folders(folders):
     lanes = lanes_of(
         gan=folders / "gan", diffusion=folders / "teacher", student=folders / "student",
-        also=[folders / "gan"], steps=(1, 2), student_steps=(1,), device="cpu",
+        also=[folders / "gan"], steps=(1, 2), student_steps=(1,), guidances=(1.5,), device="cpu",
     )  # fmt: skip
     assert [(lane.name, lane.kind, lane.calls) for lane in lanes] == [
         ("GAN", "gan", 1), ("tiny-0", "other", 1), ("Diffusion, 1 step", "diffusion", 2),
@@ -64,13 +64,42 @@ def test_lanes_of_folders(folders):
     ]  # fmt: skip
     assert len({lane.weights for lane in lanes}) == 3  # GAN twice, teacher twice, student
     assert [lane.settings for lane in lanes[2:]] == [
-        {"sampler": "ddim", "guidance": 2.0}, {"sampler": "dpm++", "guidance": 2.0},
+        {"sampler": "ddim", "guidance": 1.5}, {"sampler": "dpm++", "guidance": 1.5},
         {"sampler": "consistency", "guidance": None},
     ]  # fmt: skip
     assert {lane.side for lane in lanes} == {16}
     for lane in lanes:
         assert lane.draw([PROMPT] * 2, [1, 2]).shape == (2, 3, 16, 16)
     json.dumps([lane.facts() for lane in lanes])
+
+
+def test_every_guidance_takes_all_steps_and_none_is_half_as_many_passes(folders):
+    settings = {"diffusion": folders / "teacher", "steps": (1, 4), "device": "cpu"}
+    lanes = lanes_of(**settings)
+    assert [(lane.name, lane.settings["guidance"], lane.calls) for lane in lanes] == [
+        ("Diffusion, 1 step", 1.5, 2), ("Diffusion, 4 steps", 1.5, 8),
+        ("Diffusion, 1 step, unguided", 1.0, 1), ("Diffusion, 4 steps, unguided", 1.0, 4),
+    ]  # fmt: skip
+    (strong,) = lanes_of(**settings | {"steps": (2,), "guidances": (3.0,)})
+    assert strong.name == "Diffusion, 2 steps, guidance 3.0"
+
+
+@pytest.mark.parametrize("which", ["gan", "diffusion", "student"])
+def test_a_lane_computes_in_its_precision_and_leaves_its_model_as_it_was(folders, which):
+    where = {"gan": folders / "gan", "diffusion": folders / "teacher", "student": folders / "student"}[which]
+    options = {which: where, "steps": (1,), "student_steps": (1,), "guidances": (1.5,), "device": "cpu"}
+    (exact,) = lanes_of(**options)
+    (half,) = lanes_of(**options, precision="bf16")
+    assert (exact.precision, half.precision) == ("fp32", "bf16") and half.facts()["precision"] == "bf16"
+    a, b = (lane.draw([PROMPT], [3]) for lane in (exact, half))
+    assert a.dtype == b.dtype == torch.float32
+    assert 0 < (a - b).abs().max() < 0.3 and (a - b).abs().mean() < 0.02
+    ends = torch.tensor([0.0, 1.0])
+    assert (half.along(PROMPT, (3, 4), ends)[0] - b[0]).abs().max() < 0.1
+    if which == "gan":
+        model = tiny_world_model()
+        gan_lane(model, precision="bf16").draw([PROMPT], [3])
+        assert model.G.compute_dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -97,7 +126,8 @@ def test_a_walk_begins_and_ends_in_its_seeds_pictures(folders, which):
         lane = gan_lane(tiny_world_model())
     else:
         option = {"teacher": "diffusion", "student": "student"}[which]
-        (lane,) = lanes_of(**{option: folders / which}, steps=(2,), student_steps=(1,), device="cpu")
+        few = {"steps": (2,), "student_steps": (1,), "guidances": (1.5,)}
+        (lane,) = lanes_of(**{option: folders / which}, **few, device="cpu")
     frames = lane.along(PROMPT, (7, 8), torch.linspace(0, 1, 5))
     assert (frames[0] - lane.draw([PROMPT], [7])[0]).abs().max() < 2e-2
     assert (frames[-1] - lane.draw([PROMPT], [8])[0]).abs().max() < 2e-2
@@ -215,7 +245,7 @@ def test_a_whole_race_writes_its_report_and_goes_on(folders, judge, tmp_path, mo
     settings = {"n": 6, "rounds": 1, "edits": 4, "paths": 1, "spread": (2, 2), "cache": tmp_path / "cache"}
     lanes = lanes_of(
         gan=folders / "gan", also=[folders / "plain"], diffusion=folders / "teacher",
-        student=folders / "student", steps=(1, 2), student_steps=(1,), device="cpu",
+        student=folders / "student", steps=(1, 2), student_steps=(1,), guidances=(1.5,), device="cpu",
     )  # fmt: skip
     races.race(lanes[:1], judge, out, **settings)
     counted = []
@@ -228,9 +258,9 @@ def test_a_whole_race_writes_its_report_and_goes_on(folders, judge, tmp_path, mo
     assert counted == [lane.name for lane in lanes[1:]]  # the first was kept
     assert json.loads((out / "race.json").read_text()) == json.loads(json.dumps(found))
     assert [row["name"] for row in found["lanes"]] == [lane.name for lane in lanes]
-    guided = lanes_of(diffusion=folders / "teacher", steps=(1,), guidance=3.0, device="cpu")
+    guided = lanes_of(diffusion=folders / "teacher", steps=(1,), guidances=(3.0,), device="cpu")
     races.race(guided, judge, out, **settings)
-    assert counted[-1] == "Diffusion, 1 step"  # another guidance is another lane: nothing kept serves
+    assert counted[-1] == "Diffusion, 1 step, guidance 3.0"  # another lane: nothing kept serves
     assert {"ms", "ratio", "all", "diversity", "walk", "edit", "parameters"} <= found["lanes"][0].keys()
     assert found["race"]["speed_ratio"] > 0 and found["n"] == 6
     races.write_report(found, out)  # of the race before the guided one
@@ -264,6 +294,21 @@ def test_a_further_gan_has_its_own_colour_mark_and_name_in_the_plot():
     words = [text.get_text() for text in axis.texts]
     assert words == ["1", "8", "plain", "renders against renders"]
     assert axis.get_legend_handles_labels()[1] == ["GAN", "diffusion, by steps", "others"]
+
+
+def test_two_guidances_are_two_lines_that_can_be_told_apart():
+    rows = [
+        {"name": f"{steps} {guidance}", "kind": "diffusion", "steps": steps, "ms": steps * ms,
+         "ratio": 2.0, "all": 0.5, "settings": {"guidance": guidance}}
+        for guidance, ms in ((1.0, 5.0), (1.5, 9.0)) for steps in (8, 1)
+    ]  # fmt: skip
+    guided, plain = race_plot.series({"lanes": rows})
+    assert (guided.words, plain.words) == ("diffusion, guidance 1.5", "diffusion, without guidance")
+    assert [row["ms"] for row in guided.rows] == [9.0, 72.0] and [row["ms"] for row in plain.rows] == [
+        5.0,
+        40.0,
+    ]
+    assert guided.look != plain.look and guided.look["color"] == plain.look["color"]
 
 
 def test_a_race_of_nobody_is_refused(judge, tmp_path):

@@ -45,7 +45,7 @@ def test_the_lane_is_the_quickest_near_the_best():
     assert verdict.overtakes(result(*rows[:3])) is None
 
 
-def test_enough_needs_both_measures_and_the_fewest_steps():
+def test_enough_needs_both_measures_and_is_the_quickest():
     gan = row("gan", ratio=2.0, right=0.9)
     rows = [
         row("diffusion", steps=2, ratio=1.9, right=0.89), row("diffusion", steps=4, ratio=2.1, right=0.95),
@@ -80,11 +80,20 @@ def test_a_further_gan_is_held_against_ours_at_the_same_size_alone(side, ratio, 
 
 
 def test_figures_by_hand():
-    found = verdict.figures(result(row("gan", ms=20, ratio=1.5), row("diffusion", steps=8, ms=500, ratio=3)))
+    gan, far = row("gan", ms=20, ratio=1.5), row("diffusion", steps=8, ms=500, ratio=3)
+    found = verdict.figures(result(gan, far))
     assert found == {
-        "speed_ratio": 25.0, "faithfulness": {"gan": 0.9, "diffusion": 0.9},
-        "frechet": {"gan": 1.5, "diffusion": 3}, "steps": 8,
+        "speed_ratio": 25.0, "equal": None, "faithfulness": {"gan": 0.9, "diffusion": 0.9},
+        "frechet": {"gan": 1.5, "diffusion": 3}, "best": "diffusion-8",
     }  # fmt: skip
+    # The best is slow; one that is as good as the GAN in both measures is quicker.
+    others = (
+        row("diffusion", steps=2, ms=90, ratio=1.4, right=0.92),
+        row("diffusion", steps=4, ms=200, ratio=1),
+    )
+    found = verdict.figures(result(gan, far, *others))
+    assert (found["speed_ratio"], found["equal"]) == (4.5, "diffusion-2")
+    assert (found["best"], found["frechet"]["diffusion"]) == ("diffusion-4", 1)
     assert verdict.figures(result(row("gan"))) == {}
 
 
@@ -119,6 +128,14 @@ def test_the_paragraph_is_true(times, ratios, shares):
     assert (says is None) == tie["shares"] == ("do not differ beyond chance" in text)
     if says:
         assert (says[1] == "GAN") == (shares[0] > shares[1])
+
+    both = re.search(r"the GAN, diffusion needs 8 steps: (\d+) ms, (the same time|([\d.]+) times)", text)
+    assert (both is None) == (ratios[1] > ratios[0] or shares[1] < shares[0])
+    assert (both is None) == ("as near to renders as the GAN and as faithful at once" in text)
+    if both and not tie["times"]:
+        assert float(both[3]) == pytest.approx(times[1] / times[0], abs=0.05)
+    elif both:
+        assert both[2] == "the same time"
 
     even = re.search(r"is more even in (the GAN|diffusion)", text)
     assert (even is None) == tie["ratios"] == ("as even in both" in text)
@@ -162,7 +179,17 @@ def test_missing_lanes_are_said_and_nothing_is_claimed_of_them():
 @pytest.mark.parametrize(("n", "few"), [(200, True), (1000, False)])
 def test_few_pictures_are_called_few(n, few):
     text = verdict.paragraph(result(row("gan"), row("diffusion", steps=2), n=n))
-    assert f"told by {n} pictures of each lane" in text and ("too few" in text) == few
+    assert f"told by {n:,} pictures of each lane" in text and ("too few" in text) == few
+
+
+def test_precision_and_missing_guidance_are_said():
+    gan, plain = row("gan", ratio=3.0), {**row("diffusion", steps=8), "settings": {"guidance": 1.0}}
+    assert "8 steps without guidance: 10 ms" in verdict.paragraph(result(gan, plain))
+    for each in (gan, plain):
+        each["precision"] = "bf16"
+    assert "of each lane, computed in bf16" in verdict.paragraph(result(gan, plain))
+    plain["precision"] = "fp32"
+    assert "computed in" not in verdict.paragraph(result(gan, plain))
 
 
 def test_lanes_without_walks_or_edits():

@@ -232,7 +232,7 @@ def test_a_small_race_here_is_the_race_of_the_command(racers):
     )
     assert [row["name"] for row in told["lanes"]] == ["GAN", "Diffusion, 1 step", "Student, 1 step"]
     assert told["paragraph"].endswith(
-        "Quality is told by 4 pictures of each lane, too few for more than a first look."
+        "Quality is told by 4 pictures of each lane, computed in fp32, too few for more than a first look."
     )
     assert racing.told_by(told).startswith("4 pictures of each lane")
     assert torch.isfinite(torch.tensor([row["ratio"] for row in told["lanes"]])).all()

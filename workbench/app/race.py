@@ -93,7 +93,7 @@ def _knobs() -> dict[str, Any]:
     with gr.Accordion("How diffusion is sampled", open=False):
         sampler = gr.Radio(["dpm++", "ddim"], value="dpm++", label="Sampler", elem_id="race-sampler")
         guidance = gr.Slider(
-            0, 8, 2, step=0.5, label="Guidance", elem_id="race-guidance",
+            0, 8, 1.5, step=0.5, label="Guidance", elem_id="race-guidance",
             info="How far the prompt counts; beyond 1 each step calls the network twice as wide.",
         )  # fmt: skip
     blind = gr.Checkbox(

@@ -52,7 +52,7 @@ def of_result(result: dict[str, Any]) -> Needed:
     gan, found = verdict.lane(result, "gan"), verdict.enough(result)
     count = f"{result['n']:,} pictures of each"
     if found is None:
-        tried = ", ".join(str(steps) for steps in sorted(row["steps"] for row in rows))
+        tried = ", ".join(str(steps) for steps in sorted({row["steps"] for row in rows}))
         return Needed(
             said=f"At none of the measured numbers of steps ({tried}) is the {NAMES['diffusion']} as near to "
             f"renders as the GAN and as faithful: the GAN is {gan['ratio']:.2f} times the floor away and has "
@@ -61,7 +61,7 @@ def of_result(result: dict[str, Any]) -> Needed:
             f"best, by {count}."
         )
     said = (
-        f"At {found['steps']} step{'s' * (found['steps'] > 1)} the {NAMES['diffusion']} is at least as good "
+        f"At {verdict.said_steps(found)} the {NAMES['diffusion']} is at least as good "
         f"as the GAN: {found['ratio']:.2f} times the floor away from renders against {gan['ratio']:.2f}, all "
         f"four factors right in {found['all']:.1%} against {gan['all']:.1%}, by {count}."
     )

@@ -27,7 +27,7 @@ class Ask:
     steps: int = 16
     student_steps: int = 2
     sampler: str = "dpm++"
-    guidance: float = 2.0
+    guidance: float = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)

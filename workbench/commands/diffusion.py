@@ -88,6 +88,7 @@ def distill(
     consistency_weight: Weight = None,
     adversarial_weight: Weight = None,
     score_weight: Weight = None,
+    critics: Text = None,
     rank: Whole = None,
     batch_size: Whole = None,
     seed: int = 0,
@@ -105,10 +106,11 @@ def distill(
         out: Run folder.
         minutes: Wall-clock of steps, over all calls.
         images: Pictures to show in all (or 2kimg, or 5epochs); whichever end comes first counts.
-        guidance: Of the teacher, folded in; 2 when left out.
+        guidance: Of the teacher, folded in; 1.5 when left out.
         consistency_weight: Of the consistency loss (LCM); 1 when left out, 0 is off.
         adversarial_weight: Of this project's discriminator (ADD); 0.1 when left out, 0 is off.
         score_weight: Of the teacher's word beside the discriminator's; 1 when left out.
+        critics: Folder of `export-critics` with whose D the run's discriminator begins; fresh when left out.
         rank: Of the adapters; 8 when left out.
         batch_size: Pictures a step; even; 16 when left out.
         seed: Seed of adapters, batches and noise.
@@ -128,7 +130,9 @@ def distill(
         grid=grid,
     )  # fmt: skip
     config = DistillConfig(seed=seed, precision=precision, **given)
-    result = distil(config, find_model(teacher), data, out, device=device)
+    result = distil(
+        config, find_model(teacher), data, out, critics=critics and find_model(critics), device=device
+    )
     return STOPPED if result.reason == "stopped" else 0
 
 
@@ -142,7 +146,7 @@ def compare(
     also: list[str] | None = None,
     steps: list[int] | None = None,
     student_steps: list[int] | None = None,
-    guidance: Weight = None,
+    guidance: list[float] | None = None,
     n: int = 200,
     edits: int = 32,
     paths: int = 4,
@@ -150,6 +154,7 @@ def compare(
     seed: int = 0,
     out: Path = Path("runs/race"),
     judge: str = JUDGE,
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
     device: Text = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,7 +170,7 @@ def compare(
         also: Folders of further GANs, such as a row of the ablation.
         steps: Numbers of steps of the baseline; 1 2 4 8 16 32 50 when left out.
         student_steps: Numbers of steps of the student, and of --pretrained; 1 2 4 when left out.
-        guidance: Of the baseline; 2 when left out.
+        guidance: Of the baseline, one or several; 1.5 and none (1) when left out.
         n: Pictures by which a lane's quality is told.
         edits: Samples of which one word is swapped.
         paths: Walks from one noise to another.
@@ -173,11 +178,12 @@ def compare(
         seed: Seed of prompts and noise.
         out: Folder for the report; what was measured of a lane is kept there.
         judge: Folder of the judge.
+        precision: Of all lanes; auto measures the machine for a second.
         device: cpu or cuda; cuda where there is one when left out.
         as_json: Print one JSON object.
     """
     from workbench.diffusion import verdict
-    from workbench.diffusion.lanes import STEPS, STUDENT_STEPS, lanes_of
+    from workbench.diffusion.lanes import GUIDANCES, STEPS, STUDENT_STEPS, lanes_of
     from workbench.diffusion.race import race
     from workbench.evaluation.features import load_judge
 
@@ -185,12 +191,11 @@ def compare(
     lanes = lanes_of(
         gan=find_model(gan), diffusion=find_model(diffusion), student=find_model(student),
         pretrained=pretrained, also=[find_model(folder) for folder in also or ()], steps=steps or STEPS,
-        student_steps=student_steps or STUDENT_STEPS, guidance=guidance, device=device,
-        side=seen.config.resolution,
+        student_steps=student_steps or STUDENT_STEPS, guidances=guidance or GUIDANCES, device=device,
+        precision=precision, side=seen.config.resolution,
     )  # fmt: skip
-    result = race(
-        lanes, seen, out, n=n, seed=seed, rounds=rounds, edits=edits, paths=paths, progress=say_progress
-    )
+    counts = {"n": n, "seed": seed, "rounds": rounds, "edits": edits, "paths": paths}
+    result = race(lanes, seen, out, **counts, progress=say_progress)
     print_json(result) if as_json else print(f"{verdict.table(result)}\n\n{result['paragraph']}")
 
 

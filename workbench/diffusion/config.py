@@ -108,7 +108,7 @@ class DiffusionConfig(RunConfig):
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0
     sample_steps: int = 8
-    guidance: float = 2.0
+    guidance: float = 1.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +136,7 @@ class DistillConfig(RunConfig):
     lr: float = 1e-4  # at 1e-3 the demo's student falls apart into noise between 2,000 and 3,000 pictures
     warmup_nimg: int = 500
     rank: int = 8
-    guidance: float = 2.0
+    guidance: float = 1.5
     teacher_steps: int = 50
     student_steps: int = 4
     consistency_weight: float = 1.0

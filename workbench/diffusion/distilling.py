@@ -28,6 +28,7 @@ from workbench.diffusion.model import DiffusionModel
 from workbench.diffusion.training import descend
 from workbench.errors import WorkbenchError
 from workbench.models import presets
+from workbench.models.critics import load_discriminator
 from workbench.models.discriminator import Discriminator, DiscriminatorConfig
 from workbench.models.ops import box_pyramid
 from workbench.models.text import TextFeatures
@@ -53,14 +54,16 @@ def distil(
     out: str | Path,
     *,
     discriminator: DiscriminatorConfig | None = None,
+    critics: str | Path | None = None,
     device: str | None = None,
     stop_after_nimg: Length | None = None,
     progress: bool = True,
 ) -> Result:
     """Distil `teacher`, a baseline's folder, on a data set into a run folder, or go on with the run there.
 
-    discriminator: D's shape, the shepherd preset's of the teacher's size when None. The rest is as of
-    `train_baseline`.
+    discriminator: D's shape, the shepherd preset's of the teacher's size when None. critics: a folder of
+    `save_critics` whose D this one begins as, in shape and weights: it sees faults from the first step, where
+    a fresh D of a short run stays at chance. The rest is as of `train_baseline`.
     """
     out = Path(out)
     old = runs.present(out, runs.STUDENT)
@@ -70,10 +73,13 @@ def distil(
     model = DiffusionModel.from_pretrained(teacher, device=machine.device)
     if model.is_student:
         raise WorkbenchError(f"{teacher} is a student itself: give the folder of its teacher, a baseline.")
-    if config.adversarial_weight > 0:
+    if config.adversarial_weight == 0:
+        discriminator = critics = None
+    seasoned = None if critics is None else _fitting(load_discriminator(critics), model, critics)
+    if seasoned is not None:
+        discriminator = seasoned.config
+    elif config.adversarial_weight > 0:
         discriminator = discriminator or judge_for(model.config.resolution)
-    else:
-        discriminator = None
     about = {"name": model.name, "path": str(teacher), "weight_hash": model.weight_hash,
              "seconds": model.card.get("seconds"), "images": model.card.get("images")}  # fmt: skip
     with gan_runs.held(out), own_randomness(), hardware.kept_memory(), signals() as stop:
@@ -83,24 +89,17 @@ def distil(
         facts = runs.describe(
             runs.STUDENT, config, machine, precision, teacher=about, network=model.config.to_json(),
             discriminator=None if discriminator is None else discriminator.to_json(),
+            critics=critics and str(critics),
             data={"path": public_name(data), **gan_runs.fingerprint(table)},
             grid={"prompts": prompts, "seeds": seeds},
         )  # fmt: skip
         facts = runs.claim(out, old, facts)
         task = Distilling(
             config, model, discriminator, table, torch.device(machine.device), precision,
-            facts=facts, captions=home_of(data) / "captions", say=say,
+            facts=facts, seasoned=seasoned, captions=home_of(data) / "captions", say=say,
         )  # fmt: skip
-        return run_task(
-            task,
-            config,
-            out,
-            stop,
-            epoch=len(table),
-            stop_after_nimg=stop_after_nimg,
-            say=say,
-            progress=progress,
-        )
+        ways = {"stop_after_nimg": stop_after_nimg, "say": say, "progress": progress}
+        return run_task(task, config, out, stop, epoch=len(table), **ways)
 
 
 def judge_for(resolution: int) -> DiscriminatorConfig:
@@ -108,13 +107,26 @@ def judge_for(resolution: int) -> DiscriminatorConfig:
     return presets.shepherd(resolution).discriminator
 
 
+def _fitting(D: Discriminator, teacher: DiffusionModel, source: str | Path) -> Discriminator:
+    """D, if it can judge what this teacher draws."""
+    pairs = {"pixels": (D.config.resolution, teacher.config.resolution),
+             "numbers a word": (D.config.text_dim, teacher.text_encoder.embed_dim)}  # fmt: skip
+    for what, (its, wanted) in pairs.items():
+        if its != wanted:
+            raise WorkbenchError(f"{source} judges {its} {what}, and this teacher has {wanted}.")
+    return D
+
+
 class Distilling:
-    """The task of a student. captions: folder where text features are kept between runs."""
+    """The task of a student. seasoned: the D that its D begins as, where it does not begin fresh; captions:
+    folder where text features are kept between runs.
+    """
 
     def __init__(
         self, config: DistillConfig, teacher: DiffusionModel, judge: DiscriminatorConfig | None,
         table: PictureTable, device: torch.device, precision: str, *, facts: dict,
-        captions: Path | None = None, say: Callable[[str], None] = print,
+        seasoned: Discriminator | None = None, captions: Path | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         self.config, self.teacher, self.facts, self.lr_multiplier = config, teacher, facts, 1.0
         self.device, self.precision, self.unet = device, precision, teacher.unet
@@ -130,6 +142,8 @@ class Distilling:
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(0.9, 0.99), fused=True)
         self.optimizer_D = None
         if self.D is not None:
+            if seasoned is not None:
+                self.D.load_state_dict(seasoned.state_dict())
             self.D.compute_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
             self.D.to(device, memory_format=torch.channels_last)
             betas = (0.0, 0.99)

@@ -26,7 +26,7 @@ from workbench.pipeline.core import Samples, choose_device, plan_pictures
 from workbench.pipeline.fingerprint import Fingerprint
 
 STEPS, STUDENT_STEPS = 16, 4
-GUIDANCE, MAX_GUIDANCE = 2.0, 20.0
+GUIDANCE, MAX_GUIDANCE = 1.5, 20.0
 _CACHED_PROMPTS = 128
 
 
@@ -123,8 +123,8 @@ class DiffusionModel:
         Args:
             seed: picture k of the call has the seed `seed + k`; or a list, one for each picture.
             steps: of the sampler; 16, of a student 4, when None.
-            guidance: 0 to 20, how far the caption counts; 2 when None. A student has its teacher's folded in
-                and takes none.
+            guidance: 0 to 20, how far the caption counts; 1.5 when None. A student has its teacher's
+                folded in and takes none.
             sampler: one of `samplers`.
             batch_size: 1 gives the same bits alone or in any company on a CPU; more is faster and close.
             on_step: called after each step of each batch with what the model sees; may raise to stop.
@@ -136,7 +136,7 @@ class DiffusionModel:
         chosen = check_sampler(sampler or self.samplers[0], self.samplers)
         steps = (STUDENT_STEPS if self.is_student else STEPS) if steps is None else steps
         sampling.schedule.ladder(steps)
-        guidance = self._guidance(guidance)
+        guidance = self.checked_guidance(guidance)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise WorkbenchError(f"batch_size is {batch_size!r}: expected a whole number of at least 1.")
         side = self.config.resolution
@@ -192,7 +192,8 @@ class DiffusionModel:
             on_step=on_step, noise=noise,
         ).cpu()  # fmt: skip
 
-    def _guidance(self, guidance: float | None) -> float:
+    def checked_guidance(self, guidance: float | None) -> float:
+        """What is drawn with where this is asked for; WorkbenchError where it cannot be."""
         if self.is_student:
             if guidance is not None:
                 raise WorkbenchError(

@@ -89,7 +89,7 @@ def _measured(
     """Quality, walks and edits of one lane; what the file `kept` has of the same lane and settings serves."""
     settings = {name: about[name] for name in ("n", "seed", "edits", "paths", "spread", "judge", "distance")}
     facts = lane.facts()
-    names = ("name", "steps", "calls", "side", "weights", "settings")
+    names = ("name", "steps", "calls", "side", "weights", "settings", "precision")
     key = json.dumps([settings, {name: facts[name] for name in names}], sort_keys=True)
     known = _read_kept(kept)
     if key not in known:

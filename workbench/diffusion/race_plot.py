@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.diffusion.lanes import DIFFUSION, GAN, OTHER, STUDENT
 from workbench.images import COLOURS, use_style, write_whole
 
-# kind -> (words, colour, marker, line): told apart by shape and dash, too
+# kind -> (words, how matplotlib draws it): told apart by shape and dash, too
 LOOKS = {
-    GAN: ("GAN", COLOURS["gan"], "*", ""),
-    DIFFUSION: ("diffusion, by steps", COLOURS["diffusion"], "o", "-"),
-    STUDENT: ("its few-step student", COLOURS["diffusion"], "s", "--"),
-    OTHER: ("others", COLOURS["high"], "D", ""),
+    GAN: ("GAN", {"color": COLOURS["gan"], "marker": "*", "linestyle": "none"}),
+    DIFFUSION: ("diffusion, by steps", {"color": COLOURS["diffusion"], "marker": "o", "linestyle": "-"}),
+    STUDENT: ("its few-step student", {"color": COLOURS["low"], "marker": "s", "linestyle": "--"}),
+    OTHER: ("others", {"color": COLOURS["high"], "marker": "D", "linestyle": "none"}),
 }
+_UNGUIDED = {"linestyle": ":", "markerfacecolor": "white"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Lanes that one line joins, quickest first; look: keywords for matplotlib."""
+
+    kind: str
+    words: str
+    rows: list[dict[str, Any]]
+    look: dict[str, Any]
+
+
+def series(result: Mapping[str, Any]) -> list[Series]:
+    """The lines of a race: one for each kind of lane, and of diffusion one for each guidance."""
+    found = []
+    for kind, (words, look) in LOOKS.items():
+        rows = sorted((row for row in result["lanes"] if row["kind"] == kind), key=lambda row: row["ms"])
+        guidances = {(row.get("settings") or {}).get("guidance") for row in rows}
+        if kind != DIFFUSION or len(guidances) < 2:
+            found += [Series(kind, words, rows, look)] if rows else []
+            continue
+        for guidance in sorted(guidances, reverse=True):
+            own = [row for row in rows if row["settings"]["guidance"] == guidance]
+            plain = guidance == 1
+            told = "without guidance" if plain else f"guidance {guidance:g}"
+            found.append(Series(kind, f"diffusion, {told}", own, look | (_UNGUIDED if plain else {})))
+    return found
 
 
 def draw(result: dict[str, Any], file: str | Path) -> Path:
@@ -29,7 +59,7 @@ def draw(result: dict[str, Any], file: str | Path) -> Path:
         left, right = figure.subplots(1, 2)
         distances(left, result)
         faithfulness(right, result)
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS))
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
     return write_whole(Path(file), lambda handle: handle.write(buffer.getvalue()))
@@ -56,18 +86,19 @@ def faithfulness(axis: Any, result: dict[str, Any]) -> None:
 
 
 def _lanes(axis: Any, result: dict[str, Any], measure: str, times: float) -> None:
-    """A line of dots for each kind of lane, the numbers of steps, or the names of others, at the dots."""
-    for kind, (words, colour, marker, line) in LOOKS.items():
-        rows = sorted((row for row in result["lanes"] if row["kind"] == kind), key=lambda row: row["ms"])
-        if not rows:
-            continue
+    """A line of dots for each of `series`, the numbers of steps, or the names of others, at the dots."""
+    for line in series(result):
         axis.plot(
-            [row["ms"] for row in rows], [times * row[measure] for row in rows], label=words, color=colour,
-            marker=marker, linestyle=line or "none", markersize=18 if kind == GAN else 9,
+            [row["ms"] for row in line.rows], [times * row[measure] for row in line.rows], label=line.words,
+            markersize=18 if line.kind == GAN else 9, **line.look,
         )  # fmt: skip
-        for row in rows if kind != GAN else ():
-            name, place = str(row["name" if kind == OTHER else "steps"]), (row["ms"], times * row[measure])
-            axis.annotate(name, place, (0, 9), textcoords="offset points", ha="center", fontsize=11)
+        for row in line.rows if line.kind != GAN else ():
+            name = str(row["name" if line.kind == OTHER else "steps"])
+            below = "markerfacecolor" in line.look  # or its numbers would lie on those of its neighbour
+            axis.annotate(
+                name, (row["ms"], times * row[measure]), (0, -18 if below else 9),
+                textcoords="offset points", ha="center", fontsize=11,
+            )  # fmt: skip
     axis.set_xscale("log")
     axis.set_xlabel("milliseconds a picture")
     axis.margins(x=0.12)

@@ -56,29 +56,41 @@ def overtakes(result: dict[str, Any], kind: str = DIFFUSION) -> Row | None:
 
 
 def enough(result: dict[str, Any], kind: str = DIFFUSION) -> Row | None:
-    """The lane of a kind with the fewest steps that is at least as near to renders as the GAN *and* at least
-    as faithful; None where no number of steps that was measured is, or without GAN. Nothing is interpolated.
+    """The quickest lane of a kind that is at least as near to renders as the GAN *and* at least as faithful;
+    None where none that was measured is, or without GAN. Nothing is interpolated.
     """
     gan = lane(result, GAN)
     rows = [] if gan is None else [
         row for row in result["lanes"]
         if row["kind"] == kind and row["ratio"] <= gan["ratio"] and row["all"] >= gan["all"]
     ]  # fmt: skip
-    return min(rows, key=lambda row: row["steps"], default=None)
+    return min(rows, key=lambda row: (row["ms"], row["steps"]), default=None)
+
+
+def said_steps(row: Row) -> str:
+    """How a lane's steps are said: "8 steps", "1 step without guidance"."""
+    plain = (row.get("settings") or {}).get("guidance") == 1
+    return f"{row['steps']} step{'s' * (row['steps'] > 1)}{' without guidance' * plain}"
 
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
-    """{"speed_ratio", "faithfulness": {"gan", "diffusion"}, "frechet": {…}, "steps"}: GAN and baseline
-    as `lane` picks it; speed_ratio is its time over the GAN's. {} where one of the two is missing.
+    """{"speed_ratio", "equal", "faithfulness": {"gan", "diffusion"}, "frechet": {…}, "best"}; {} where the
+    GAN or the baseline is missing.
+
+    faithfulness, frechet: of the baseline as `lane` picks it, at its best, whose name "best" holds.
+    speed_ratio: how many times the GAN's time a baseline takes that is as good in both (`enough`, named by
+    "equal"); where none is, "equal" is None and the time is that of the best.
     """
     gan, other = lane(result, GAN), lane(result, DIFFUSION)
     if gan is None or other is None:
         return {}
+    equal = enough(result)
     return {
-        "speed_ratio": other["ms"] / gan["ms"],
+        "speed_ratio": (equal or other)["ms"] / gan["ms"],
+        "equal": equal and equal["name"],
         "faithfulness": {"gan": gan["all"], "diffusion": other["all"]},
         "frechet": {"gan": gan["ratio"], "diffusion": other["ratio"]},
-        "steps": other["steps"],
+        "best": other["name"],
     }
 
 
@@ -96,13 +108,16 @@ def paragraph(result: dict[str, Any]) -> str:
         ]
     else:
         said = [_speed(gan, other), _distance(result, gan, other), _faithful(result, gan, other)]
+        said.append(_equal(result, gan))
     if student is not None:
         said.append(_student(result, student, gan, other))
     if gan is not None and other is not None:
         said += [_walks(gan, other), _edits(result, gan, other)]
     said += [_other(row, gan) for row in result["lanes"] if row["kind"] == OTHER]
     few = ", too few for more than a first look" if result["n"] < ENOUGH else ""
-    said.append(f"Quality is told by {result['n']} pictures of each lane{few}.")
+    told = {row.get("precision") for row in result["lanes"]} - {None}
+    how = f", computed in {told.pop()}" if len(told) == 1 else ""
+    said.append(f"Quality is told by {result['n']:,} pictures of each lane{how}{few}.")
     return " ".join(sentence for sentence in said if sentence)
 
 
@@ -129,15 +144,15 @@ def table(result: dict[str, Any]) -> str:
 
 def _alone(what: str, row: Row) -> str:
     return (
-        f"{what} takes {row['ms']:.0f} ms a picture at {_steps(row)}, has {row['all']:.1%} of its pictures "
-        f"right in all four factors, and is {row['ratio']:.2f} times the floor away from renders."
+        f"{what} takes {row['ms']:.0f} ms a picture at {said_steps(row)}, has {row['all']:.1%} of its "
+        f"pictures right in all four factors, and is {row['ratio']:.2f} times the floor away from renders."
     )
 
 
 def _speed(gan: Row, other: Row) -> str:
     start = (
         f"The GAN takes {gan['ms']:.0f} ms a picture, the diffusion baseline {other['ms']:.0f} ms at "
-        f"{_steps(other)}, the quickest that come within 5 % of its best distance"
+        f"{said_steps(other)}, the quickest that come within 5 % of its best distance"
     )
     which = smaller(gan["ms"], other["ms"])
     if which == TIE:
@@ -160,7 +175,7 @@ def _distance(result: dict[str, Any], gan: Row, other: Row) -> str:
     first = overtakes(result)
     return (
         "By Fréchet distance on the judge's features the diffusion baseline is nearer to renders "
-        f"({numbers}); it passes the GAN at {_steps(first)} and {first['ms']:.0f} ms."
+        f"({numbers}); it passes the GAN at {said_steps(first)} and {first['ms']:.0f} ms."
     )
 
 
@@ -173,10 +188,23 @@ def _faithful(result: dict[str, Any], gan: Row, other: Row) -> str:
     return f"{better} does what the prompt says more often ({numbers})."
 
 
+def _equal(result: dict[str, Any], gan: Row) -> str:
+    """What it takes the baseline to be as good as the GAN in both measures at once."""
+    least = enough(result)
+    if least is None:
+        return "At nothing that was tried is diffusion as near to renders as the GAN and as faithful at once."
+    which = smaller(gan["ms"], least["ms"])
+    time = "the same time" if which == TIE else f"{least['ms'] / gan['ms']:.1f} times the GAN's time"
+    return (
+        "To be at least as near to renders and at least as faithful as the GAN, diffusion needs "
+        f"{said_steps(least)}: {least['ms']:.0f} ms, {time}."
+    )
+
+
 def _student(result: dict[str, Any], student: Row, gan: Row | None, other: Row | None) -> str:
     start = (
-        f"The student, distilled from the baseline, takes {student['ms']:.0f} ms at {_steps(student)} and is "
-        f"{student['ratio']:.2f} times the floor away from renders"
+        f"The student, distilled from the baseline, takes {student['ms']:.0f} ms at {said_steps(student)} "
+        f"and is {student['ratio']:.2f} times the floor away from renders"
     )
     beside = (("the GAN", gan), ("its teacher at its best", other))
     said = [_against(student, name, row) for name, row in beside if row is not None]
@@ -228,7 +256,3 @@ def _edits(result: dict[str, Any], gan: Row, other: Row) -> str:
     if which == TIE:
         return f"{start} in {numbers} of cases: no difference beyond chance."
     return f"{start} more often in {'the GAN' if which == 'first' else 'diffusion'} ({numbers})."
-
-
-def _steps(row: Row) -> str:
-    return "1 step" if row["steps"] == 1 else f"{row['steps']} steps"

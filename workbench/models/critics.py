@@ -6,6 +6,7 @@ config.json, discriminator.safetensors, vision_aided.safetensors (fp16; the froz
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,9 +56,7 @@ def load_critics(folder: str | Path, clip: Clip) -> tuple[Discriminator, VisionA
     CLIP that is not the one the heads were trained on.
     """
     folder = Path(folder)
-    config = check_folder(folder, KIND, _FILES)
-    D = Discriminator(DiscriminatorConfig(**config["discriminator"]))
-    _load(D, folder / "discriminator.safetensors")
+    config, D = _discriminator(folder)
     heads_config = VisionAidedConfig(**config["vision_aided"])
     tower = ImageTower(clip, heads_config.taps, torch.float32)
     channels, embed_dim = tower.widths()
@@ -69,6 +68,19 @@ def load_critics(folder: str | Path, clip: Clip) -> tuple[Discriminator, VisionA
     heads = VisionAided(heads_config, channels)
     _load(heads, folder / "vision_aided.safetensors")
     return D.eval(), heads.eval(), tower
+
+
+def load_discriminator(folder: str | Path) -> Discriminator:
+    """D alone, as `load_critics` reads it: another training may begin with its eye."""
+    return _discriminator(Path(folder))[1].eval()
+
+
+def _discriminator(folder: Path) -> tuple[dict[str, Any], Discriminator]:
+    """The folder's facts, and its D."""
+    config = check_folder(folder, KIND, _FILES)
+    D = Discriminator(DiscriminatorConfig(**config["discriminator"]))
+    _load(D, folder / "discriminator.safetensors")
+    return config, D
 
 
 def _rounded(module: nn.Module) -> dict[str, Tensor]:

@@ -40,12 +40,12 @@ _MIB = 1024**2
 def times_plot(result: Mapping[str, Any], alt: str) -> Picture:
     """Milliseconds of a picture by the number of steps, quartiles as bars; the GAN's one pass as a line."""
     figure, ax = plt.subplots(figsize=(6.4, 3.2))
-    for kind, colour, mark in (("diffusion", COLOURS["diffusion"], "o-"), ("student", COLOURS["low"], "s--")):
-        rows = sorted(_of(result, kind), key=lambda row: row["steps"])
-        if rows:
+    for line in race_plot.series(result):
+        if line.kind in ("diffusion", "student"):
+            rows = sorted(line.rows, key=lambda row: row["steps"])
             spread = [[r["ms"] - r["ms_low"] for r in rows], [r["ms_high"] - r["ms"] for r in rows]]
             steps, ms = [r["steps"] for r in rows], [r["ms"] for r in rows]
-            ax.errorbar(steps, ms, spread, fmt=mark, color=colour, capsize=4, label=WORDS[kind])
+            ax.errorbar(steps, ms, spread, capsize=4, label=line.words, **line.look)
     for row in _of(result, "gan"):
         ax.axhline(row["ms"], color=COLOURS["gan"], label="GAN, one pass")
     ax.set(xlabel="steps", ylabel="milliseconds a picture", xscale="log", yscale="log")
