@@ -128,6 +128,35 @@ def test_prompts_are_different_and_name_what_they_show():
     assert len(set(prompts)) == 4 and prompts[:2] == racing.prompts_of(2)
 
 
+def test_times_on_one_core_replace_the_others_and_leave_the_threads(racers, monkeypatch):
+    seen = []
+
+    def times(lanes, *, rounds):
+        seen.append((torch.get_num_threads(), rounds))
+        return {lane.name: {"ms": 7.0, "ms_low": 6.0, "ms_high": 8.0} for lane in lanes}
+
+    monkeypatch.setattr(racing, "interleaved_times", times)
+    before = torch.get_num_threads()
+    told = result(row("GAN", "gan"))
+    again = racing.on_one_core(told, racers.lanes((), ())[:1], rounds=3)
+    assert seen == [(1, 3)] and torch.get_num_threads() == before
+    assert again["lanes"] == [{**told["lanes"][0], "ms": 7.0, "ms_low": 6.0, "ms_high": 8.0}]
+    assert told["lanes"][0]["ms"] == 10.0
+
+
+def test_training_rates_are_those_recorded_or_the_command_for_them(tmp_path):
+    assert racing.training_rates(tmp_path) is None
+    assert "benchmarks/training_rates.py" in racing_plots.rates_table(None).markdown
+    file = tmp_path / racing.RATES
+    file.parent.mkdir(parents=True)
+    found = {"images": 210_000, "gan": {"images_per_s": 20.0, "minutes": 175.0},
+             "diffusion": {"images_per_s": 17.5, "minutes": 200.0}}  # fmt: skip
+    file.write_text(json.dumps(found))
+    lines = racing_plots.rates_table(racing.training_rates(tmp_path)).markdown.splitlines()
+    assert "minutes for 210,000 pictures" in lines[0]
+    assert lines[2:] == ["| GAN | 20.0 | 175 |", "| diffusion model | 17.5 | 200 |"]
+
+
 def test_costs_are_counted_afresh_each_time(racers):
     first, again = (racing.costs(racers, (1, 2), (1,)) for _ in range(2))
     assert list(first) == ["GAN", "Diffusion, 1 step", "Diffusion, 2 steps", "Student, 1 step"]

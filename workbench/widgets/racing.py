@@ -6,6 +6,7 @@ Letters: N pictures [N, 3, S, S] in [-1, 1]; F frames of a walk. Plots and table
 from __future__ import annotations
 
 import itertools
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from workbench.diffusion.lanes import Lane, diffusion_lane, gan_lane
 from workbench.diffusion.model import DiffusionModel
 from workbench.diffusion.race import race
 from workbench.diffusion.schedule import alphas_sigmas, noising
+from workbench.diffusion.trials import interleaved_times
 from workbench.evaluation.features import Judge
 from workbench.evaluation.perceptual import FeatureDistance
 from workbench.models.inspect import enlarged
@@ -37,6 +39,7 @@ ROOT = ASSETS.parent
 GAN = ASSETS / "models" / "shepherd-64"
 WORLD_SEED = 8_700_001  # of prompts that no training saw
 QUALITY = 26
+RATES = Path("benchmarks/results/training-rates.json")
 _fresh = itertools.count(1_000)  # numbers of prompts that no model of this process remembers
 WORDS = {"gan": "GAN", "diffusion": "diffusion model", "student": "few-step student"}
 
@@ -111,6 +114,23 @@ def race_here(
             lanes, judge, Path(room), n=n, edits=edits, paths=1, rounds=rounds, spread=spread, seed=seed,
             distance=distance, cache=Path(room) / "renders",
         )  # fmt: skip
+
+
+def on_one_core(result: Mapping[str, Any], lanes: Sequence[Lane], *, rounds: int) -> dict[str, Any]:
+    """A race's result with the times of its lanes taken again on a single core, as a small device has it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = interleaved_times(lanes, rounds=rounds)
+    finally:
+        torch.set_num_threads(threads)
+    return {**result, "lanes": [{**row, **times[row["name"]]} for row in result["lanes"]]}
+
+
+def training_rates(root: Path = ROOT) -> dict[str, Any] | None:
+    """What `benchmarks/training_rates.py` found where it was recorded; None where it was not."""
+    file = root / RATES
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def histories(racers: Racers) -> dict[str, list[dict]]:

@@ -234,6 +234,18 @@ def training_table(racers: Racers, histories: Mapping[str, Sequence[dict]]) -> P
     return rows_table(["", "parameters that draw", "pictures seen", "minutes of training"], rows)
 
 
+def rates_table(rates: Mapping[str, Any] | None) -> Page:
+    """What `racing.training_rates` read: how fast either training is by itself, taken in turns."""
+    if rates is None:
+        return Page("Not measured yet: `python benchmarks/training_rates.py` takes both trainings in turns.")
+    rows = [
+        [WORDS[kind], f"{rates[kind]['images_per_s']:.1f}", f"{rates[kind]['minutes']:.0f}"]
+        for kind in ("gan", "diffusion")
+    ]
+    head = ["", "pictures a second while it trains", f"minutes for {rates['images']:,} pictures"]
+    return rows_table(head, rows)
+
+
 # --- what it costs ------------------------------------------------------------------------------------------
 
 
