@@ -143,6 +143,12 @@ define SAMPLES
 	$(PY) -c 'from workbench.training.shipping import to_webp; to_webp("runs/pictures/samples.png", "assets/pictures")'
 endef
 
+# What a race measured, where the app, the notebooks and README look for it.
+define RACE
+	cp runs/race/race.json assets/reports/race.json
+	$(PY) -c 'from workbench.training.shipping import to_webp; to_webp("runs/race/race.png", "assets/reports")'
+endef
+
 # Put a finished run where the app, the notebooks and README look for it. Of its grids as many as have room in what ships.
 RUN_TO_SHIP ?= $(DEMO)/shepherd-64
 GRIDS ?= 11
@@ -156,19 +162,21 @@ ship: $(APP_READY)
 	if [ -d "$(DEMO)/critics" ]; then rm -rf assets/models/critics-64; cp -r "$(DEMO)/critics" assets/models/critics-64; fi
 	$(SAMPLES)
 
-# The race's other lanes, where the app and the notebooks look for them; the baseline's history without grids.
+# The race's other lanes, where the app and the notebooks look for them; their histories without grids.
 ship-race: $(APP_READY)
-	@rm -rf assets/models/shepherd-64-{diffusion,student} assets/training/shepherd-64-diffusion
+	@rm -rf assets/models/shepherd-64-{diffusion,student} assets/training/shepherd-64-{diffusion,student}
 	$(PY) -c 'from workbench.training.shipping import ship_history, ship_model; \
-	  [ship_model(f"$(DEMO)/{name}/model", f"assets/models/{name}", encoder="assets/models/mini-clip") \
-	   for name in ("shepherd-64-diffusion", "shepherd-64-student")]; \
-	  ship_history("$(DEMO)/shepherd-64-diffusion", "assets/training/shepherd-64-diffusion")'
+	  [(ship_model(f"$(DEMO)/{name}/model", f"assets/models/{name}", encoder="assets/models/mini-clip"), \
+	    ship_history(f"$(DEMO)/{name}", f"assets/training/{name}")) \
+	   for name in ("shepherd-64-diffusion", "shepherd-64-student")]'
 
-# Every shipped number and picture of the shipped models, measured again: about an hour on two idle cores. What takes
-# another environment is named and left alone.
+# Every shipped number and picture of the shipped models, measured again: some two hours on two idle cores, the half of
+# them for the race. What takes another environment is named and left alone.
 reports: $(APP_READY)
 	$(RUN) dataset world --out runs/world --count 16000 --seed 0
+	rm -f runs/race/measured.json
 	$(RUN) figures --run all --record
+	$(RACE)
 	$(SAMPLES)
 	$(README_TABLE)
 

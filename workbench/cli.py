@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     WorkbenchError and OSError become one line `error: …` on stderr, after a traceback if WORKBENCH_DEBUG=1.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _spelt_out(list(sys.argv[1:] if argv is None else argv))
     try:
         status = app.cli(
             prog="workbench",
@@ -49,6 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     return status if isinstance(status, int) else 0
+
+
+def _spelt_out(arguments: list[str]) -> list[str]:
+    """`evaluate --model …` is short for `evaluate report --model …`, the whole of what can be measured."""
+    option = arguments[1] if arguments[:1] == ["evaluate"] and len(arguments) > 1 else ""
+    if option.startswith("--") and option != "--help":
+        return ["evaluate", "report", *arguments[1:]]
+    return arguments
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from workbench.app import evaluate_work
 from workbench.app.evaluate_work import PAGE_MODEL, Bench, Wanted
 from workbench.app.jobs import Studio
-from workbench.app.runs import Shelf
+from workbench.app.runs import Run, Shelf
 from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 
@@ -44,6 +44,18 @@ def reports(desk, model_folder):
         ]
     assert any("of 24" in sentence for sentence in told)
     return [folder.name for folder in made]
+
+
+def test_runs_that_draw_no_picture_of_a_prompt_in_one_pass_are_not_offered(bench, tmp_path, monkeypatch):
+    kinds = {"gan": "gigagan-pipeline", "base": "diffusion-baseline", "few": "diffusion-student",
+             "large": "gigagan-upscaler", "empty": None}  # fmt: skip
+    for name, kind in kinds.items():
+        (tmp_path / name / "model").mkdir(parents=True)
+        if kind is not None:
+            (tmp_path / name / "model" / "config.json").write_text(json.dumps({"kind": kind}))
+    runs = {name: Run(name=name, folder=tmp_path / name) for name in [*kinds, "unfinished"]}
+    monkeypatch.setattr(bench.shelf, "list", lambda: runs)
+    assert bench.models() == [PAGE_MODEL, "gan", "empty"]  # of the last, loading says what is wrong
 
 
 def test_a_model_is_measured_and_its_page_shown(bench, reports):

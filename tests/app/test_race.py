@@ -13,6 +13,7 @@ from workbench.app.jobs import Studio
 from workbench.app.race_lanes import Track
 from workbench.app.race_run import Lane, Race, asked
 from workbench.diffusion.model import DiffusionModel
+from workbench.diffusion.sampling import GUIDANCE
 from workbench.errors import WorkbenchError
 from workbench.pipeline import Pipeline
 
@@ -142,18 +143,22 @@ def test_the_verdict_is_true_whoever_was_first():
     assert race_view.verdict_html(unfinished) == ""
 
 
+def test_the_page_begins_with_the_models_own_guidance():
+    assert race_run.Ask.__dataclass_fields__["guidance"].default == GUIDANCE
+
+
 def test_equal_time_is_counted_in_whole_steps():
     assert race_run.steps_in(raced(gan=100, diffusion=200)) == 5  # 20 ms a step
-    assert race_run.steps_in(raced(gan=1, diffusion=200)) == 1
+    assert race_run.steps_in(raced(gan=1, diffusion=200)) == 0  # the page sets one, and says so
     assert race_run.steps_in(raced(gan=100)) is None
 
 
 def test_votes_are_counted_and_kept(tmp_path):
     path = tmp_path / "runs" / "votes.json"
     ballot = race_votes.Ballot(order=("diffusion", "gan"))
-    tally, right = race_votes.vote(ballot, "A", "B", path)
+    tally, right = race_votes.vote(ballot, "A", {"gan": "B"}, path)
     assert right and tally == {"best": {"diffusion": 1}, "guesses": {"right": 1, "wrong": 0}}
-    tally, right = race_votes.vote(ballot, "B", "A", path)
+    tally, right = race_votes.vote(ballot, "B", {"gan": "A"}, path)
     assert not right and race_votes.read(path) == tally
     assert json.loads(path.read_text()) == {
         "best": {"diffusion": 1, "gan": 1},
@@ -162,10 +167,19 @@ def test_votes_are_counted_and_kept(tmp_path):
     said = race_view.tally_html(tally)
     assert "2 votes" in said and "GAN 1, diffusion model 1" in said and "1 of 2" in said
     with pytest.raises(WorkbenchError, match="Choose a letter"):
-        race_votes.vote(ballot, None, "A", path)
+        race_votes.vote(ballot, None, {"gan": "A"}, path)
     path.write_text("[]")
     with pytest.raises(WorkbenchError, match="no tally"):
-        race_votes.vote(ballot, "A", "A", path)
+        race_votes.vote(ballot, "A", {"gan": "A"}, path)
+
+
+@pytest.mark.parametrize(("guess", "right"), [("CA", True), ("CB", False), ("AC", False)])
+def test_of_three_lanes_each_has_to_be_told(tmp_path, guess, right):
+    ballot = race_votes.Ballot(order=("student", "diffusion", "gan"))
+    taken = dict(zip(("gan", "student"), guess, strict=True))
+    assert race_votes.vote(ballot, "B", taken, tmp_path / "votes.json")[1] == right
+    with pytest.raises(WorkbenchError, match="for each question"):
+        race_votes.vote(ballot, "B", {"gan": "A", "student": None}, tmp_path / "votes.json")
 
 
 def test_every_order_of_the_ballot_comes_up():

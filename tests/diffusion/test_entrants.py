@@ -2,11 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from workbench.diffusion import entrants
 from workbench.errors import WorkbenchError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def folder(path, kind):
@@ -37,6 +40,12 @@ def test_what_ships_comes_before_runs_and_the_newest_run_first(tmp_path):
     assert entrants.find("diffusion", tmp_path) == shipped
     (shipped / "config.json").write_text("{")  # a folder that is none is no entrant
     assert entrants.find("diffusion", tmp_path) == new
+
+
+def test_the_commands_that_are_told_name_what_ships():
+    for command in entrants.COMMANDS.values():
+        for word in command.split():
+            assert not word.startswith("assets/") or (ROOT / word).is_dir(), word
 
 
 def test_a_result_is_that_of_the_models_it_measured(tmp_path):

@@ -109,11 +109,16 @@ def test_a_lane_computes_in_its_precision_and_leaves_its_model_as_it_was(folders
         ({"diffusion": "student"}, "is a student: give it as the student"),
         ({"student": "teacher"}, "is no student"),
         ({"also": ["gan", "gan"]}, "Two lanes are called 'tiny-0'"),
+        ({"gan": "gan", "steps": (0,)}, "steps is 0"),
     ],
 )
 def test_lanes_that_cannot_race(folders, which, match):
     where = {
-        name: [folders / each for each in value] if isinstance(value, list) else folders / value
+        name: [folders / each for each in value]
+        if isinstance(value, list)
+        else folders / value
+        if isinstance(value, str)
+        else value
         for name, value in which.items()
     }
     with pytest.raises(WorkbenchError, match=match):
@@ -146,6 +151,11 @@ def test_a_pretrained_pipeline_is_a_lane(tmp_path):
     assert pictures.shape == (2, 3, 8, 8) and lane.along is None and lane.parameters > 0
     assert torch.equal(lane.draw([PROMPT], [4])[0], pictures[1])
     assert lane.name == "sd, 2 steps"
+    (found,) = lanes_of(pretrained=tmp_path / "sd", student_steps=(2,), side=8, device="cpu")
+    assert (found.name, found.weights) == (lane.name, lane.weights)
+    with torch.no_grad():
+        next(model.source.pipe.unet.parameters()).add_(1)
+    assert model.weight_hash != lane.weights  # another network of the same name is another lane
     steps = []
     made = model(PROMPT, seed=3, steps=2, guidance=1.0, on_step=lambda done, of: steps.append((done, of)))
     assert steps == [(1, 2), (2, 2)] and made.recipes[0]["steps"] == 2
@@ -311,9 +321,31 @@ def test_two_guidances_are_two_lines_that_can_be_told_apart():
     assert guided.look != plain.look and guided.look["color"] == plain.look["color"]
 
 
-def test_a_race_of_nobody_is_refused(judge, tmp_path):
-    with pytest.raises(WorkbenchError, match="nothing to race"):
-        races.race([], judge, tmp_path)
+@pytest.mark.parametrize(
+    ("sides", "options", "match"),
+    [
+        ((), {}, "nothing to race"),
+        ((64,), {"rounds": 0}, "rounds is 0"),
+        ((64,), {"edits": 2}, "edits is 2: expected 4 or more"),
+        ((64,), {"paths": 0}, "paths is 0"),
+        ((64, 32), {}, r"several sizes \(lane 0 64 px, lane 1 32 px\)"),
+    ],
+)
+def test_what_cannot_be_raced_is_refused_before_any_picture(judge, tmp_path, sides, options, match):
+    def never(prompts, seeds):
+        raise AssertionError("drawn")
+
+    lanes = [made_up(f"lane {k}", never, kind="diffusion", side=side) for k, side in enumerate(sides)]
+    with pytest.raises(WorkbenchError, match=match):
+        races.race(lanes, judge, tmp_path / "race", **options)
+    assert not (tmp_path / "race").exists()
+
+
+def test_a_lane_that_draws_no_numbers_is_named(judge, tmp_path):
+    broken = made_up("broken", lambda prompts, seeds: torch.full((len(seeds), 3, 64, 64), float("nan")))
+    with pytest.raises(WorkbenchError, match=r"The lane 'broken' cannot be measured: .*not finite"):
+        races.race([broken], judge, tmp_path / "race", n=4, cache=tmp_path / "cache")
+    assert not (tmp_path / "race" / "race.json").exists()
 
 
 def test_diffusion_lane_takes_ddim_for_one_step_and_dpm_for_more():

@@ -149,6 +149,14 @@ def test_a_mistake_is_one_line_on_stderr_and_debug_shows_where(capsys, monkeypat
     assert said.endswith("error: The port is 99999: expected 1 to 65535.\n")
 
 
+def test_evaluate_alone_is_the_whole_report(capsys):
+    assert cli.main(["evaluate", "--model", "nowhere", "--data", "neither", "--out", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "nowhere" in error  # as `evaluate report` says it
+    assert cli.main(["evaluate", "report", "--model", "nowhere", "--data", "neither", "--out", "x"]) == 2
+    assert capsys.readouterr().err == error
+
+
 def test_a_pause_before_the_first_image_is_refused(capsys, tmp_path):
     out = tmp_path / "run"
     assert cli.main(["train", "--data", "d", "--out", str(out), "--pause-at", "0"]) == 2

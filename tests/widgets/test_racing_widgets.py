@@ -65,6 +65,8 @@ def test_who_is_there_and_how_the_others_are_made(racers, gan_folder, tmp_path, 
     assert [lane.name for lane in racers.lanes((1, 2), (1,))] == [
         "GAN", "Diffusion, 1 step", "Diffusion, 2 steps", "Student, 1 step",
     ]  # fmt: skip
+    names = [lane.name for lane in racers.lanes((2,), (), (1.5, 1.0))]
+    assert names == ["GAN", "Diffusion, 2 steps", "Diffusion, 2 steps, unguided"]
     alone = racing.at_the_start(tmp_path)
     assert alone.diffusion is None and [lane.kind for lane in alone.lanes((1,), (1,))] == ["gan"]
     assert "workbench diffusion train" in str(alone) and "workbench diffusion distill" in str(alone)
@@ -158,7 +160,8 @@ def test_training_rates_are_those_recorded_or_the_command_for_them(tmp_path):
 
 
 def test_costs_are_counted_afresh_each_time(racers):
-    first, again = (racing.costs(racers, (1, 2), (1,)) for _ in range(2))
+    lanes = racers.lanes((1, 2), (1,))
+    first, again = (racing.costs(racers, lanes) for _ in range(2))
     assert list(first) == ["GAN", "Diffusion, 1 step", "Diffusion, 2 steps", "Student, 1 step"]
     assert first["GAN"] == again["GAN"]
     assert first["Diffusion, 2 steps"].operations > first["Diffusion, 1 step"].operations

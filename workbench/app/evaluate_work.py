@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ class Bench:
         self.studio, self.shelf, self.sets = studio, shelf, Sets(shelf.runs)
 
     def models(self) -> list[str]:
-        """The page's model, then every finished run with a model of its own."""
-        runs = [name for name, run in self.shelf.list().items() if (run.folder / "model").is_dir()]
+        """The page's model, then every finished run that has a GAN of its own."""
+        runs = [name for name, run in self.shelf.list().items() if _may_be_gan(run.folder / "model")]
         return [PAGE_MODEL, *runs]
 
     def pipeline(self, name: str) -> Any:
@@ -136,6 +137,15 @@ def compared_html(first: str | None, second: str | None) -> str:
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("measure", "first", "second", "verdict"))
     return _table(head, rows)
+
+
+def _may_be_gan(folder: Path) -> bool:
+    """Whether a model folder is there that does not say it draws otherwise. Loading tells of damage."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return folder.is_dir()
+    return kind in (None, "gigagan-pipeline")
 
 
 def figures_html() -> str:

@@ -42,7 +42,8 @@ def race_tab(track: Track, tab: gr.Tab) -> None:
             knobs = _knobs()
             vote = _vote_part()
     last, ballot = gr.State(None), gr.State(None)
-    outputs = [lanes, verdict, strips, last, ballot, vote["part"], vote["best"], vote["gan"], vote["said"]]
+    asks = [vote[name] for name in ("best", "gan", "student")]
+    outputs = [lanes, verdict, strips, last, ballot, vote["part"], *asks, vote["said"]]
     controls = [
         prompt,
         *(knobs[name] for name in ("seed", "steps", "student", "sampler", "guidance", "blind")),
@@ -70,7 +71,7 @@ def race_tab(track: Track, tab: gr.Tab) -> None:
         [knobs[name] for name in ("steps", "sampler", "guidance", "said")], **_MODEL,
     )  # fmt: skip
     vote["cast"].click(
-        in_words(_cast), [last, ballot, vote["best"], vote["gan"]],
+        in_words(_cast), [last, ballot, *asks],
         [lanes, verdict, strips, vote["said"], vote["tally"], vote["part"]], **_ACT,
     )  # fmt: skip
     tab.select(in_words(lambda found: _opened(track, found)), last, [missing, lanes, vote["tally"]], **_ACT)
@@ -82,7 +83,7 @@ def _knobs() -> dict[str, Any]:
         dice = gr.Button("New seed", scale=1, min_width=130, elem_id="race-dice")
     steps = gr.Slider(
         1, MOST_STEPS, 16, step=1, label="Steps of diffusion", elem_id="race-steps",
-        info="More steps, better pictures, more time.",
+        info="Each step takes the same time again.",
     )  # fmt: skip
     in_time = gr.Button("As many as the GAN's time allows", size="sm", elem_id="race-equal")
     as_good = gr.Button("As many as the GAN's quality needs", size="sm", elem_id="race-equal-quality")
@@ -94,7 +95,7 @@ def _knobs() -> dict[str, Any]:
         sampler = gr.Radio(["dpm++", "ddim"], value="dpm++", label="Sampler", elem_id="race-sampler")
         guidance = gr.Slider(
             0, 8, 1.5, step=0.5, label="Guidance", elem_id="race-guidance",
-            info="How far the prompt counts; beyond 1 each step calls the network twice as wide.",
+            info="How far the prompt counts; at 1 a step is one pass through the network, else two.",
         )  # fmt: skip
     blind = gr.Checkbox(
         False, label="Blind", elem_id="race-blind",
@@ -108,10 +109,14 @@ def _vote_part() -> dict[str, Any]:
     with gr.Group(visible=False, elem_id="race-vote") as part:
         best = gr.Radio([], label="Which is the best picture?", elem_id="race-best")
         gan = gr.Radio([], label="Which one did the GAN draw?", elem_id="race-which")
+        student = gr.Radio(
+            [], label="Which one did the few-step student draw?", visible=False, elem_id="race-which-student"
+        )
         cast = gr.Button("Vote and lift the curtain", variant="primary", elem_id="race-cast")
     said = gr.HTML(elem_id="race-said")
     tally = gr.HTML(elem_id="race-tally")
-    return {"part": part, "best": best, "gan": gan, "cast": cast, "said": said, "tally": tally}
+    return {"part": part, "best": best, "gan": gan, "student": student, "cast": cast, "said": said,
+            "tally": tally}  # fmt: skip
 
 
 # --- what the events do ---
@@ -127,7 +132,7 @@ def _raced(track: Track, stops: Stops, ask: Ask, blind: bool, visitor: str) -> I
     ballot = race_votes.shuffled(lanes) if blind else None
     for what, found in stops.run(lambda tell: race(track, ask, tell), visitor):
         if what == "stopped":
-            yield [gr.skip()] * 9
+            yield [gr.skip()] * 10
             return
         yield _outputs(found, ballot)
 
@@ -146,6 +151,7 @@ def _outputs(found: Race, ballot: race_votes.Ballot | None) -> list[Any]:
         gr.update(visible=bool(letters)),
         choice,
         choice,
+        gr.update(choices=letters, value=None, visible=_third(ballot)),
         "",
     ]
 
@@ -157,10 +163,18 @@ def _strips(found: Race) -> str:
     return race_view.strips_html(found, noised, times)
 
 
-def _cast(found: Race | None, ballot: Any, best: str | None, gan: str | None) -> list[Any]:
+def _third(ballot: race_votes.Ballot | None) -> bool:
+    """Whether the GAN's letter alone does not tell which is which."""
+    return ballot is not None and len(ballot.order) > 2
+
+
+def _cast(
+    found: Race | None, ballot: Any, best: str | None, gan: str | None, student: str | None
+) -> list[Any]:
     if found is None or ballot is None:
         raise WorkbenchError("There is nothing to vote on: tick Blind and press Go first.")
-    tally, right = race_votes.vote(ballot, best, gan)
+    taken = {"gan": gan, "student": student} if _third(ballot) else {"gan": gan}
+    tally, right = race_votes.vote(ballot, best, taken)
     return [
         race_view.lanes_html(found),
         race_view.verdict_html(found),
@@ -178,6 +192,8 @@ def _equal_time(found: Race | None) -> list[Any]:
         raise WorkbenchError(
             "The clocks have to run once first, with a diffusion model on the track: press Go."
         )
+    if steps == 0:
+        return [1, race_view.needed_html("Not even one step takes as little time as the GAN: here is one.")]
     return [steps, ""]
 
 

@@ -145,8 +145,8 @@ def _run(runner: Runner, ask: Ask, lane: Lane, moved: Callable[[Lane], None]) ->
 
 
 def steps_in(race: Race, kind: str = "diffusion") -> int | None:
-    """Steps that a lane can take in the time that the GAN took, at least 1; None where one is missing."""
+    """Steps that a lane can take in the GAN's time, 0 where not even one; None where either is missing."""
     gan, other = race.lane("gan"), race.lane(kind)
     if gan is None or other is None or not (gan.done and other.calls):
         return None
-    return max(1, min(MOST_STEPS, int(gan.ms / (other.ms / other.calls))))
+    return min(MOST_STEPS, int(gan.ms / (other.ms / other.calls)))

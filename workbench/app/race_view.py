@@ -74,7 +74,7 @@ def verdict_html(race: Race | None) -> str:
     if (steps := steps_in(race)) is not None:
         diffusion = race.lane("diffusion")
         each = diffusion.ms / diffusion.calls
-        fits = "not even one" if each > gan.ms else str(steps)
+        fits = str(steps) if steps else "not even one"
         said.append(
             f"In the GAN's {gan.ms:.0f} ms the diffusion model has time for {fits} of its steps of "
             f"{each:.0f} ms."
@@ -132,8 +132,8 @@ def tally_html(tally: dict) -> str:
         return '<p class="wb-hint">No votes on this machine yet.</p>'
     liked = ", ".join(f"{NAMES[kind]} {votes.get(kind, 0)}" for kind in NAMES if votes.get(kind))
     said = (
-        f"{total} vote{'s' * (total != 1)} on this machine. Liked best: {liked}. The GAN was recognised in "
-        f"{guesses['right']} of {total}."
+        f"{total} vote{'s' * (total != 1)} on this machine. Liked best: {liked}. Which was which was told "
+        f"right in {guesses['right']} of {total}."
     )
     return f'<p class="wb-status">{html.escape(said)}</p>'
 

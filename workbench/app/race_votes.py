@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Ballot:
     def kind(self, letter: str | None) -> str:
         """The lane behind a letter. WorkbenchError where none was chosen."""
         if letter not in self.letters:
-            raise WorkbenchError("Choose a letter for both questions, then vote.")
+            raise WorkbenchError("Choose a letter for each question, then vote.")
         return self.order[self.letters.index(letter)]
 
 
@@ -60,14 +61,18 @@ def read(path: Path = TALLY) -> dict:
     return {"best": best, "guesses": guesses}
 
 
-def vote(ballot: Ballot, best: str | None, gan: str | None, path: Path = TALLY) -> tuple[dict, bool]:
-    """Count a vote: the letter that is best, and the one taken for the GAN. Returns (tally, guessed right).
+def vote(
+    ballot: Ballot, best: str | None, taken: Mapping[str, str | None], path: Path = TALLY
+) -> tuple[dict, bool]:
+    """Count a vote: the letter that is best, and those taken for the lanes of these kinds. Returns (tally,
+    whether all were guessed right).
 
     Raises WorkbenchError where a letter is missing, or the tally cannot be read or written.
     """
     from workbench.images import write_whole
 
-    liked, right = ballot.kind(best), ballot.kind(gan) == "gan"
+    liked = ballot.kind(best)
+    right = [ballot.kind(letter) for letter in taken.values()] == list(taken)
     with _writing:
         tally = read(path)
         tally["best"][liked] = tally["best"].get(liked, 0) + 1

@@ -11,6 +11,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from workbench.diffusion.sampling import GUIDANCE
 from workbench.errors import WorkbenchError
 from workbench.noise import check_seed
 from workbench.training.lengths import Length, in_images, parse_grid, parse_length
@@ -108,7 +109,7 @@ class DiffusionConfig(RunConfig):
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0
     sample_steps: int = 8
-    guidance: float = 1.5
+    guidance: float = GUIDANCE
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +137,7 @@ class DistillConfig(RunConfig):
     lr: float = 1e-4  # at 1e-3 the demo's student falls apart into noise between 2,000 and 3,000 pictures
     warmup_nimg: int = 500
     rank: int = 8
-    guidance: float = 1.5
+    guidance: float = GUIDANCE
     teacher_steps: int = 50
     student_steps: int = 4
     consistency_weight: float = 1.0

@@ -20,9 +20,9 @@ RESULTS = (Path("assets/reports/race.json"), Path("runs/race/race.json"))
 KINDS = {"diffusion-baseline": "diffusion", "diffusion-student": "student"}  # as config.json says them
 COMMANDS = {
     "diffusion": "workbench diffusion train --data runs/world --out runs/diffusion --minutes 170",
-    "student": f"workbench diffusion distill --teacher {SHIPPED['diffusion']} --data runs/world --out "
-    "runs/student --minutes 25",
-    "result": f"workbench compare --diffusion {SHIPPED['diffusion']} --student runs/student/model --n 1000",
+    "student": f"workbench diffusion distill --teacher {SHIPPED['diffusion']} --critics "
+    "assets/models/critics-64 --data runs/world --out runs/student --minutes 25",
+    "result": f"workbench compare --diffusion {SHIPPED['diffusion']} --student {SHIPPED['student']} --n 1000",
 }
 
 _FACTS = {"kind", "weights", "steps", "settings", "ms", "ratio", "all"}  # what a reader takes for granted

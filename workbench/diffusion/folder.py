@@ -18,6 +18,7 @@ from workbench import recipe as recipes
 from workbench.diffusion import lora, schedule
 from workbench.diffusion.baseline import BaselineConfig, build
 from workbench.diffusion.lora import LoraConfig
+from workbench.diffusion.sampling import GUIDANCE, STEPS
 from workbench.errors import WorkbenchError
 from workbench.models.clip_io import read_json, read_tensors, write_folder, write_json
 from workbench.pipeline import model_folder
@@ -127,7 +128,7 @@ def write_baseline(
     )
     return model_folder.write_folder(
         path, config=facts, weights=weights, text_encoder=text_encoder,
-        readme=_card(card, text, "steps=16, guidance=2.0"), overwrite=overwrite, kind=BASELINE,
+        readme=_card(card, text, f"steps={STEPS}, guidance={GUIDANCE}"), overwrite=overwrite, kind=BASELINE,
     )  # fmt: skip
 
 

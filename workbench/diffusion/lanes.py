@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from workbench import hardware
-from workbench.diffusion.model import GUIDANCE, DiffusionModel
+from workbench.diffusion.model import DiffusionModel
 from workbench.diffusion.pretrained import Pretrained
-from workbench.diffusion.schedule import start_noise
+from workbench.diffusion.sampling import GUIDANCE
+from workbench.diffusion.schedule import ladder, start_noise
 from workbench.errors import WorkbenchError
 from workbench.latents.paths import Key, curve, slerp
 from workbench.latents.points import draw as draw_points
@@ -37,10 +38,11 @@ Along = Callable[[str, tuple[int, int], Tensor], Tensor]  # prompt, two seeds, t
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lane:
     """name: as tables say it. kind: of this module's four. steps: of its sampler; calls: passes through its
-    network a picture. side: of its pictures in px. parameters: of the network that draws. weights: their
-    hash. settings: of its sampler. precision: in which it computes, "bf16" or "fp32", None where that is
-    not ours to say. trained: what its card says of its training. draw: prompts and seeds -> pictures; along:
-    a walk between the noise of two seeds under one prompt, None where the lane has no noise of ours.
+    network a picture (of a foreign pipeline its steps, whatever they call). side: of its pictures in px.
+    parameters: of the network that draws. weights: their hash. settings: of its sampler. precision: in which
+    it computes, "bf16" or "fp32", None where that is not ours to say. trained: what its card says of its
+    training. draw: prompts and seeds -> pictures; along: a walk between the noise of two seeds under one
+    prompt, None where the lane has no noise of ours.
     """
 
     name: str
@@ -127,7 +129,7 @@ def pretrained_lane(model: Pretrained, steps: int, *, side: int) -> Lane:
 
     return Lane(
         name=f"{model.name}, {steps} step{'s' * (steps > 1)}", kind=OTHER, steps=steps, calls=steps,
-        side=side, parameters=model.parameters, weights=model.name, draw=draw,
+        side=side, parameters=model.parameters, weights=model.weight_hash, draw=draw,
     )  # fmt: skip
 
 
@@ -144,6 +146,8 @@ def lanes_of(
     keeps its own. side: pixels to which that pipeline's pictures are brought. Raises WorkbenchError where
     there is none, or one cannot be read.
     """
+    for count in (*steps, *student_steps):
+        ladder(count)
     lanes: list[Lane] = []
     if precision == "auto":
         precision = hardware.probe(device).precision

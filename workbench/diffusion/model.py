@@ -19,14 +19,12 @@ from workbench.diffusion import folder, sampling
 from workbench.diffusion.baseline import BaselineConfig
 from workbench.diffusion.conditioning import NOTHING, Condition, guided, predict
 from workbench.diffusion.lora import LoraConfig, parameters
-from workbench.diffusion.sampling import OnStep, check_sampler
+from workbench.diffusion.sampling import GUIDANCE, MAX_GUIDANCE, STEPS, STUDENT_STEPS, OnStep, check_sampler
 from workbench.errors import WorkbenchError
 from workbench.models.text import TextEncoder
 from workbench.pipeline.core import Samples, choose_device, plan_pictures
 from workbench.pipeline.fingerprint import Fingerprint
 
-STEPS, STUDENT_STEPS = 16, 4
-GUIDANCE, MAX_GUIDANCE = 1.5, 20.0
 _CACHED_PROMPTS = 128
 
 

@@ -5,6 +5,7 @@ What loads and draws is `workbench.pipeline.diffusing`; here it is called as our
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from workbench.diffusion.schedule import ladder
 from workbench.errors import WorkbenchError
 from workbench.pipeline.core import Samples
 from workbench.pipeline.diffusing import DiffusersSource
+
+_HASHED = 256  # numbers of each tensor
 
 
 class Pretrained:
@@ -34,9 +37,25 @@ class Pretrained:
     @property
     def parameters(self) -> int:
         """Of the network that is called at each step."""
-        pipe = self.source.pipe
-        network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+        network = self._network
         return 0 if network is None else sum(p.numel() for p in network.parameters())
+
+    @property
+    def weight_hash(self) -> str:
+        """Tells one network from another: SHA-256 over its tensors' names, shapes and first numbers.
+
+        Not over all of them, as of our own models: of a network of gigabytes that takes as long as a picture.
+        """
+        found = hashlib.sha256(type(self.source.pipe).__name__.encode())
+        for name, tensor in {} if self._network is None else self._network.state_dict().items():
+            found.update(f"{name}{tuple(tensor.shape)}".encode())
+            found.update(tensor.flatten()[:_HASHED].float().cpu().numpy().tobytes())
+        return found.hexdigest()
+
+    @property
+    def _network(self) -> Any:
+        pipe = self.source.pipe
+        return getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
 
     def __call__(
         self, prompts: str | Sequence[str], *, seed: int | Sequence[int] = 0, steps: int = 4,

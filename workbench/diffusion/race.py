@@ -16,11 +16,11 @@ import torch
 
 from workbench import hardware
 from workbench.diffusion import race_plot, verdict
-from workbench.diffusion.lanes import Lane
+from workbench.diffusion.lanes import OTHER, Lane
 from workbench.diffusion.trials import edit_consistency, interleaved_times, smoothness
 from workbench.errors import WorkbenchError
 from workbench.evaluation.faithfulness import evaluate
-from workbench.evaluation.features import Judge
+from workbench.evaluation.features import FACTOR_CLASSES, Judge
 from workbench.evaluation.figures import provenance
 from workbench.evaluation.perceptual import FeatureDistance
 from workbench.evaluation.reference import CACHE, Progress, check_request
@@ -44,15 +44,14 @@ def race(
     The result holds "lanes", "race" (the figures that texts state) and "paragraph".
     """
     check_request(n, seed)
-    if not lanes:
-        raise WorkbenchError("There is nothing to race: give at least one lane.")
+    _check_race(lanes, rounds=rounds, edits=edits, paths=paths)
     out = Path(out)
     check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     distance = distance or FeatureDistance()
     about = {
         "n": n, "seed": seed, "edits": edits, "paths": paths, "spread": list(spread or SPREAD),
-        "judge": judge.version, "distance": distance.name,
+        "judge": judge.version, "features": judge.feature_dim, "distance": distance.name,
         "threads": torch.get_num_threads(), "cpu": hardware.cpu_name(),
     }  # fmt: skip
     measured = []
@@ -68,6 +67,23 @@ def race(
     result |= {"race": verdict.figures(result), "paragraph": verdict.paragraph(result)}
     write_report(result, out)
     return result
+
+
+def _check_race(lanes: Sequence[Lane], *, rounds: int, edits: int, paths: int) -> None:
+    """Refuse what would fail after an hour, or compare what cannot be compared."""
+    if not lanes:
+        raise WorkbenchError("There is nothing to race: give at least one lane.")
+    least_of = {"rounds": (rounds, 1), "edits": (edits, len(FACTOR_CLASSES)), "paths": (paths, 1)}
+    for name, (value, least) in least_of.items():
+        if value < least:
+            raise WorkbenchError(f"{name} is {value}: expected {least} or more.")
+    sides = {lane.side: lane.name for lane in lanes if lane.kind != OTHER}
+    if len(sides) > 1:
+        told = ", ".join(f"{name} {side} px" for side, name in sides.items())
+        raise WorkbenchError(
+            f"The lanes draw pictures of several sizes ({told}), whose distances have floors of their own: "
+            "race models of one size. A further GAN of another size may run beside them (--also)."
+        )
 
 
 def write_report(result: dict[str, Any], out: str | Path) -> list[Path]:
@@ -94,10 +110,13 @@ def _measured(
     known = _read_kept(kept)
     if key not in known:
         n, seed, (prompts, samples) = about["n"], about["seed"], about["spread"]
-        found = evaluate(
-            lane.draw, judge, n=n, seed=seed, progress=progress, cache=cache, batch_size=16,
-            diversity_prompts=prompts, diversity_samples=samples,
-        )  # fmt: skip
+        try:
+            found = evaluate(
+                lane.draw, judge, n=n, seed=seed, progress=progress, cache=cache, batch_size=16,
+                diversity_prompts=prompts, diversity_samples=samples,
+            )  # fmt: skip
+        except WorkbenchError as error:
+            raise WorkbenchError(f"The lane {lane.name!r} cannot be measured: {error}") from error
         names = ("coat", "pose", "scene", "light", "all", "frechet", "floor", "ratio", "diversity")
         known[key] = {
             **{name: found[name] for name in names},

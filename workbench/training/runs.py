@@ -192,13 +192,16 @@ def describe(
     }
 
 
-def model_card(folder: Path, facts: dict, cur_nimg: int) -> dict[str, object]:
-    """What a run's model says of itself: facts of config.json, and the images it has seen."""
+def model_card(folder: Path, facts: dict, cur_nimg: int, seconds: float) -> dict[str, object]:
+    """What a run's model says of itself: facts of config.json, the images it has seen, and the seconds of
+    steps that this took.
+    """
     config = facts["config"]
     return {
         "name": folder.resolve().name,
         "preset": config["preset"],
         "images": cur_nimg,
+        "seconds": round(seconds, 1),
         "seed": config["seed"],
         "data": facts["data"]["path"],
     }

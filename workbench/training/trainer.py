@@ -216,7 +216,7 @@ class Trainer:
                     self._roll_back(error, bar)
         model = self.out / "model"
         if self.main:
-            card = runs.model_card(self.out, self.facts, self.cur_nimg)
+            card = runs.model_card(self.out, self.facts, self.cur_nimg, self.seconds)
             self.subject.save(self.ema.model, model, card)
         reason = "done" if done else "stopped" if stop.is_set() else "paused"
         self.say(

@@ -23,6 +23,7 @@ from workbench.diffusion.cost import Cost, cost
 from workbench.diffusion.lanes import Lane, diffusion_lane, gan_lane
 from workbench.diffusion.model import DiffusionModel
 from workbench.diffusion.race import race
+from workbench.diffusion.sampling import GUIDANCE
 from workbench.diffusion.schedule import alphas_sigmas, noising
 from workbench.diffusion.trials import interleaved_times
 from workbench.evaluation.features import Judge
@@ -70,11 +71,21 @@ class Racers:
         models = {kind: getattr(self, kind) for kind in WORDS}
         return {kind: model.weight_hash for kind, model in models.items() if model is not None}
 
-    def lanes(self, steps: Sequence[int], student_steps: Sequence[int]) -> list[Lane]:
-        """The GAN, diffusion at each number of steps, the student at each of its own."""
+    def lanes(
+        self, steps: Sequence[int], student_steps: Sequence[int],
+        guidances: Sequence[float] = (GUIDANCE,),
+    ) -> list[Lane]:  # fmt: skip
+        """The GAN, diffusion at each guidance and number of steps, the student at each of its own; in fp32,
+        in which each picture can be made again.
+        """
         found = [gan_lane(self.gan)]
-        for model, counts in ((self.diffusion, steps), (self.student, student_steps)):
-            found += [diffusion_lane(model, count) for count in counts] if model is not None else []
+        if self.diffusion is not None:
+            found += [
+                diffusion_lane(self.diffusion, count, guidance=guidance)
+                for guidance in guidances for count in steps
+            ]  # fmt: skip
+        if self.student is not None:
+            found += [diffusion_lane(self.student, count) for count in student_steps]
         return found
 
 
@@ -145,11 +156,13 @@ def histories(racers: Racers) -> dict[str, list[dict]]:
     return found
 
 
-def costs(racers: Racers, steps: Sequence[int], student_steps: Sequence[int]) -> dict[str, Cost]:
-    """What one picture of each lane costs, counted while it is drawn of a prompt that nobody remembers."""
+def costs(racers: Racers, lanes: Sequence[Lane]) -> dict[str, Cost]:
+    """What one picture of each of the racers' lanes costs, counted while it is drawn of a prompt that nobody
+    remembers.
+    """
     models = {"gan": racers.gan, "diffusion": racers.diffusion, "student": racers.student}
     found = {}
-    for lane in racers.lanes(steps, student_steps):
+    for lane in lanes:
         model, k = models[lane.kind], next(_fresh)
         networks = [model.G if lane.kind == "gan" else model.unet, model.text_encoder]
         prompt = full_caption(draw_factors(WORLD_SEED, k), WORLD_SEED, k)
