@@ -16,7 +16,7 @@ ISSUED = (
     "faithfulness.all "
     "frechet.ratio_to_floor diversity.ratio judge.coat judge.pose judge.scene judge.light "
     "params.gigagan64.G params.gigagan64.D step.kernel_share notebook01.s notebook02.s notebook03.s "
-    "notebook04.s loader.ratio_to_training world.minutes_5000_256 "
+    "notebook04.s notebook05.s notebook07.s loader.ratio_to_training world.minutes_5000_256 "
     "geometry.ratio_to_floor recall coverage memorised_share broken_of_100 "
     "train.ratio_to_peer train.peak_mib train.overhead resume.kills resume.identical scaling.gloo2 "
     "edit.latency_ms edit.coat.target edit.coat.leak edit.pose.target edit.pose.leak edit.scene.target "
@@ -25,8 +25,8 @@ ISSUED = (
     "prompt_edit.light.target prompt_edit.light.leak path.max_step_ratio inversion.generated_psnr "
     "upsample.frechet_ratio_bicubic upsample.frechet_ratio_l1 upsample.distance_ratio_bicubic "
     "upsample.distance_ratio_l1 upsample.cpu_ms chain.cpu_ms tile.max_diff gpu.512px_s gpu.1024px_s "
-    "evaluate.features_per_s evaluate.minutes_5000 race.speed_ratio race.faithfulness.gan "
-    "race.faithfulness.diffusion race.frechet.gan race.frechet.diffusion"
+    "evaluate.features_per_s evaluate.minutes_5000 race.speed_ratio race.speed_ratio_both "
+    "race.faithfulness.gan race.faithfulness.diffusion race.frechet.gan race.frechet.diffusion"
 )
 
 
