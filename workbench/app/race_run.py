@@ -1,7 +1,7 @@
 """One race: every lane draws the same prompt and seed, one after the other, and tells each of its steps.
 
 One at a time, because lanes that ran at once would take the processor from each other and no clock would be
-right. A clock counts the time inside the model alone, from the prompt on.
+right. A clock counts the time inside the model alone, after it has read the prompt.
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 """Joules from counters that are files, and speeds from draws that are counted."""
 
+import sys
+import types
+
 import pytest
+import torch
 from tiny_world_model import tiny_world_model
 
 from workbench.errors import WorkbenchError
@@ -67,3 +71,29 @@ def test_speeds_and_joules_of_a_picture(tmp_path):
     assert found["peak_mib"] > 0
     with pytest.raises(WorkbenchError, match="two repeats or more"):
         time_model(pipeline, ["a dog"], repeats=1)
+
+
+def test_the_gpu_that_drew_is_the_one_whose_energy_is_read(monkeypatch):
+    """NVML and torch number GPUs each in its own way; both know a GPU's name."""
+    read, millijoules = [], iter((0, 5_000.0, 9_000.0))  # the first finds out whether it can be read
+
+    class Counter(types.ModuleType):
+        NVMLError = OSError
+
+        def nvmlInit(self):
+            pass
+
+        def nvmlDeviceGetHandleByUUID(self, name):
+            return read.append(name) or name
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+            return next(millijoules)
+
+    names = {"cuda": "aa", "cuda:1": "bb"}
+    monkeypatch.setitem(sys.modules, "pynvml", Counter("pynvml"))
+    monkeypatch.setattr(energy.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid=names[device])
+    )
+    assert energy.measure(lambda: None, device="cuda:1").joules == 4.0
+    assert read == ["GPU-bb"]

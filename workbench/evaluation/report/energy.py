@@ -67,12 +67,14 @@ def _gpu_counter(device: str) -> tuple[Callable[[], Reading] | None, str]:
     if importlib.util.find_spec("pynvml") is None:
         return None, "reading a GPU's energy needs nvidia-ml-py (`pip install nvidia-ml-py`)"
     import pynvml
+    import torch
 
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
+        # by its name, for NVML counts all GPUs and torch those that CUDA_VISIBLE_DEVICES leaves
+        name = torch.cuda.get_device_properties(device).uuid
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{name}")
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError as error:
         return None, f"this GPU does not tell its energy ({error})"
-    # the GPU that NVML counts by this number; CUDA_VISIBLE_DEVICES may have renumbered torch's
     return lambda: [(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, 0.0)], "NVML, whole GPU"

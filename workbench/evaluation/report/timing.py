@@ -63,7 +63,7 @@ def time_model(
         if batch == min(batches):
             latencies = [one * 1e3 / batch for one in taken]
     best = max(by_batch, key=lambda one: one["images_per_s"])
-    used = _energy(draw, best, pipeline.device.type, rapl)
+    used = _energy(draw, best, str(pipeline.device), rapl)
     return {
         "latency_ms": statistics.median(latencies),
         "latency_ms_10": _at(latencies, 0.1),
