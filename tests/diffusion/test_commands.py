@@ -22,7 +22,10 @@ def test_from_pictures_to_a_race(inputs, tmp_path, capsys, monkeypatch):
     teacher = str(run / "model")
     second = ["diffusion", "distill", "--out", str(student), "--teacher", teacher, "--rank", "2"]
     assert cli.main([*second, "--data", data, *base]) == 0
-    gan = tiny_world_model().save_pretrained(tmp_path / "gan")
+    sizes = (4, 8, 16, 32)
+    shape = {"resolution": 32, "channels": dict.fromkeys(sizes, 8), "kernels": dict.fromkeys(sizes, 1),
+             "blocks": dict.fromkeys(sizes, 1)}  # fmt: skip
+    gan = tiny_world_model(**shape).save_pretrained(tmp_path / "gan")
     capsys.readouterr()
     line = [
         "compare", "--gan", str(gan), "--diffusion", teacher, "--student", str(student / "model"),

@@ -263,8 +263,6 @@ def test_a_small_race_here_is_the_race_of_the_command(racers):
         racers.lanes((1,), (1,)), load_judge(), FeatureDistance(), n=4, edits=4, rounds=1, spread=(1, 2)
     )
     assert [row["name"] for row in told["lanes"]] == ["GAN", "Diffusion, 1 step", "Student, 1 step"]
-    assert told["paragraph"].endswith(
-        "Quality is told by 4 pictures of each lane, computed in fp32, too few for more than a first look."
-    )
+    assert "told by 4 pictures of each lane, computed in fp32, too few" in told["paragraph"]
     assert racing.told_by(told).startswith("4 pictures of each lane")
     assert torch.isfinite(torch.tensor([row["ratio"] for row in told["lanes"]])).all()
