@@ -111,7 +111,7 @@ def test_statistics_of_other_features_are_refused(tmp_path):
     path = a.save(tmp_path / "a.safetensors")
     back = Statistics.load(path, pixel_features(4))
     assert back.facts == a.facts and torch.equal(back.rows, a.rows)
-    assert back.moments.distance(a.moments) == pytest.approx(0, abs=1e-9)  # a root of a matrix is no exact thing
+    assert back.moments.distance(a.moments) == pytest.approx(0, abs=1e-9)
     assert (tmp_path / "a.json").is_file()
     for other in (pixel_features(5), pixel_features(4, name="others"), pixel_features(4, side=4)):
         with pytest.raises(WorkbenchError, match="holds statistics of other features"):
