@@ -39,7 +39,7 @@ from workbench.widgets.theory import Page
 ROOT = ASSETS.parent
 GAN = ASSETS / "models" / "shepherd-64"
 WORLD_SEED = 8_700_001  # of prompts that no training saw
-QUALITY = 26
+QUALITY = 22
 RATES = Path("benchmarks/results/training-rates.json")
 _fresh = itertools.count(1_000)  # numbers of prompts that no model of this process remembers
 WORDS = {"gan": "GAN", "diffusion": "diffusion model", "student": "few-step student"}
@@ -224,8 +224,8 @@ def lanes_sheet(
 
 
 def short(name: str) -> str:
-    """A lane's name in two lines, for the margin of a sheet."""
-    return name.replace(", ", "\n", 1)
+    """A lane's name in a few short lines, for the margin of a sheet."""
+    return name.replace(", ", "\n")
 
 
 def swap_sheet(lanes: Sequence[Lane], before: str, after: str, seeds: Sequence[int], alt: str) -> Picture:

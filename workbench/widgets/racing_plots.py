@@ -77,6 +77,7 @@ def quality_plot(result: dict[str, Any], alt: str) -> Picture:
         axis.title.set_fontsize(13)
         axis.xaxis.label.set_fontsize(12)
         axis.yaxis.label.set_fontsize(11)
+        axis.tick_params(axis="x", labelsize=9)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=11)
     return plot(figure, alt, colours=64)
 
@@ -134,7 +135,8 @@ def steps_plot(walks: Mapping[str, Tensor], alt: str) -> Picture:
 def losses_plot(histories: Mapping[str, Sequence[dict]], alt: str) -> Picture:
     """Losses of each training side by side, and the GAN's distance from renders where that was measured."""
     measured = _evals(histories.get("gan", ()))
-    figure, axes = plt.subplots(1, len(histories) + bool(measured), figsize=(9.6, 2.8), squeeze=False)
+    count = len(histories) + bool(measured)
+    figure, axes = plt.subplots(1, count, figsize=(2.9 * count, 3.0), squeeze=False)
     for ax, (kind, lines) in zip(axes[0], histories.items(), strict=False):
         for (key, words), dash, colour in zip(
             LOSSES[kind].items(), _DASHES, _LINES[kind == "gan"], strict=False
@@ -144,8 +146,8 @@ def losses_plot(histories: Mapping[str, Sequence[dict]], alt: str) -> Picture:
         ax.set_title(WORDS[kind], fontsize=13)
         ax.set_yscale("log")
         race_plot.plain(ax.yaxis)
-        ax.set_ylim(top=2.5 * ax.get_ylim()[1])  # room for the legend
-        ax.legend(fontsize=10)
+        ax.set_ylim(top=3 * ax.get_ylim()[1])  # room for the legend
+        ax.legend(fontsize=9)
     if measured:
         ax = axes[0, -1]
         ax.plot([line["cur_nimg"] / 1000 for line in measured], [line["ratio"] for line in measured], "*-",
