@@ -15,7 +15,7 @@ def mini():
     torch.manual_seed(0)
     clip = new_mini_clip(WORDS)
     round_to_fp16(clip.model)
-    clip.model.eval()
+    clip.model.eval().requires_grad_(False)  # as loaded: on some CPUs another kernel serves what may learn
     return clip
 
 
