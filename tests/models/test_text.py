@@ -1,5 +1,7 @@
 """The text towers: features as open_clip computes them, the compact vocabulary."""
 
+import copy
+
 import open_clip
 import pytest
 import torch
@@ -46,6 +48,8 @@ def test_attention_is_causal_and_eot_moves_with_the_caption(mini):
 
 
 def test_encoder_is_frozen_and_a_copy(mini):
+    mini = copy.deepcopy(mini)
+    mini.model.requires_grad_(True)
     encoder = TextEncoder.from_clip(mini)
     before = encoder(["white dog"])
     torch.nn.Sequential(encoder).train()
