@@ -25,11 +25,12 @@ def plan_file(folder: Path, trials: list[dict], **shared) -> Path:
     return path
 
 
-def test_the_shipped_plan_reads_and_each_trial_changes_what_it_names():
-    plan = read_plan("benchmarks/recipe.json")
-    base_networks, base = recipe_of(plan, plan.trials[0])
+@pytest.mark.parametrize("name", ["recipe", "recipe-on"])
+def test_the_shipped_plan_reads_and_each_trial_changes_what_it_names(name):
+    plan = read_plan(f"benchmarks/{name}.json")
+    base_networks, base = recipe_of(plan, Trial(name="nothing", change="nothing"))
     assert base_networks == preset(plan.preset)
-    for trial in plan.trials[1:]:
+    for trial in plan.trials:
         if trial.preset not in (None, plan.preset):
             continue
         networks, config = recipe_of(plan, trial)
@@ -96,6 +97,18 @@ def test_trials_are_trained_once_measured_and_told(tmp_path, inputs):
     write_report([rows[1]], tmp_path / "report")
     assert json.loads((tmp_path / "report" / "recipe.json").read_text()) == rows
     assert markdown(rows) == page.read_text()
+
+
+@pytest.mark.usefixtures("few_prompts")
+def test_a_trial_goes_on_from_the_weights_of_one_before_it(tmp_path, inputs):
+    data, clip = inputs
+    still = {"name": "still", "change": "D alone", "train": {"lr_G": 0.0}, **SMALL}
+    on = {"name": "on", "change": "both", "start_from": "still", **SMALL}
+    plan = read_plan(plan_file(tmp_path, [still, on]))
+    out = tmp_path / "runs"
+    run_trials(plan, data, out, clip=clip, judge=JUDGE, device="cpu", cache=tmp_path / "cache")
+    started = json.loads((out / "on" / "config.json").read_text())["started_from"]
+    assert started["source"] == str(out / "still") and started["shares"] == {"G": 1.0, "D": 1.0}
 
 
 def test_names_of_a_trial_are_checked():

@@ -33,15 +33,17 @@ _KEPT = {True: "yes", False: "no", None: ""}
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One recipe. change: what differs, in a few words; preset, images: None = the plan's; G, D, vision,
-    train: fields of the configs that it sets (vision None = no heads); eye: what is seen in the pictures;
-    kept: whether the change stays, None = not decided.
+    """One recipe. change: what differs, in a few words; preset, images: None = the plan's; start_from: run or
+    model folder whose weights it takes over, or the name of an earlier trial of the plan, None = fresh
+    weights; G, D, vision, train: fields of the configs that it sets (vision None = no heads); eye: what is
+    seen in the pictures; kept: whether the change stays, None = not decided.
     """
 
     name: str
     change: str
     preset: str | None = None
     images: int | None = None
+    start_from: str | None = None
     G: dict = field(default_factory=dict)
     D: dict = field(default_factory=dict)
     vision: dict | None = field(default_factory=dict)
@@ -142,7 +144,10 @@ def run_trials(
             continue
         say(f"Trial {trial.name}: {trial.change}")
         networks, config = recipe_of(plan, trial)
-        result = train(config, data, run, clip=clip, judge=None, preset=networks, device=device)
+        start = Path(out) / trial.start_from if trial.start_from in known else trial.start_from
+        result = train(
+            config, data, run, clip=clip, judge=None, preset=networks, device=device, start_from=start
+        )
         if result.reason != "done":
             say("The trials go on from here with the same command.")
             break
@@ -201,7 +206,8 @@ def markdown(rows: list[dict]) -> str:
     words = (
         "One change at a time to the recipe that ships, the same seed and budget within a preset. Fréchet "
         "distance on the judge's mid-level features, over the distance of render to render. Remade by "
-        "`workbench trials --plan benchmarks/recipe.json --data DIR --report assets/reports`."
+        "`workbench trials --data DIR --report assets/reports`, with `--plan benchmarks/recipe-on.json` for "
+        "those that go on from trained weights."
     )
     cells = [
         (row["change"], row["preset"], f"{row['images']:,}", f"{row['images_per_s']:.0f}",
