@@ -19,10 +19,8 @@ from workbench.errors import WorkbenchError
 Predict = Callable[[Tensor, Tensor], Tensor]  # x [N, 3, S, S], t [N] -> v
 TEACHER, STUDENT = ("ddim", "dpm++"), ("consistency",)
 STEPS, STUDENT_STEPS = 16, 4  # where nothing is said
-GUIDANCE, MAX_GUIDANCE = (
-    1.5,
-    20.0,
-)  # the demo's baseline is as faithful as at 2, and nearer to renders
+GUIDANCE = 1.5  # the demo's baseline is as faithful as at 2, and nearer to renders
+MAX_GUIDANCE = 20.0
 _FRESH = 1_000  # streams of a seed: the noise that a student's later steps begin from
 
 
