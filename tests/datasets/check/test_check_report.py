@@ -56,7 +56,7 @@ def test_the_page_asks_nothing_of_any_address(made):
     assert not {"script", "link", "iframe", "object", "i", "b"} & {tag for tag, _ in tags.found}
     for _, attributes in tags.found:
         for name in ("src", "href", "xlink:href", "srcset", "action"):
-            assert not attributes.get(name) or attributes[name].startswith(("data:image/jpeg;base64,", "#"))
+            assert not attributes.get(name) or attributes[name].startswith(("data:image/webp;base64,", "#"))
     assert "url(http" not in (page := made[1].read_text(encoding="utf-8")) and "@import" not in page
 
 

@@ -96,11 +96,16 @@ def contact_sheet(pictures: Sequence[Image.Image], *, side: int = 96, columns: i
     return sheet
 
 
-def thumbnail(picture: Image.Image, side: int = 160) -> str:
-    """A data address of the picture as JPEG, at most `side` px a side."""
+def picture_element(picture: Image.Image, words: str, *, side: int = 160, title: str = "") -> str:
+    """An img element that holds the picture as WebP, at most `side` px a side; a small one is enlarged by the
+    browser, in whole pixels, so that a page stays light. words, title: HTML.
+    """
+    small = 2 * max(picture.size) <= side
     coded = io.BytesIO()
-    _within(picture, side).save(coded, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(coded.getvalue()).decode()
+    (picture if small else _within(picture, side)).save(coded, format="WEBP", quality=90, method=6)
+    data = base64.b64encode(coded.getvalue()).decode()
+    shown = " class='small'" * small + f' title="{title}"' * bool(title)
+    return f'<img src="data:image/webp;base64,{data}" alt="{words}"{shown}>'
 
 
 def _within(picture: Image.Image, side: int) -> Image.Image:

@@ -107,10 +107,10 @@ def _examples(finding: Finding, report: Report) -> str:
     images = []
     for name in named:
         try:
-            address = plots.thumbnail(read_picture(report.path / name))
+            picture = read_picture(report.path / name)
         except WorkbenchError:
             continue  # gone or changed since the check: the finding names it all the same
-        images.append(f'<img src="{address}" alt="{_text(name)}" title="{_text(name)}">')
+        images.append(plots.picture_element(picture, _text(name), title=_text(name)))
     if paired:
         items = [f"<li class='pair'>{a}{b}</li>" for a, b in zip(images[::2], images[1::2], strict=False)]
     else:
@@ -121,11 +121,11 @@ def _examples(finding: Finding, report: Report) -> str:
 def _sheet(report: Report, pictures: dict[str, Image.Image]) -> list[str]:
     if not pictures:
         return []
-    figures = [
-        f'<figure><img src="{plots.thumbnail(picture)}" alt="{_text(report.texts[name]) or _text(name)}" '
-        f'title="{_text(name)}"><figcaption>{_text(report.texts[name] or name)}</figcaption></figure>'
-        for name, picture in pictures.items()
-    ]
+    figures = []
+    for name, picture in pictures.items():
+        words = _text(report.texts[name] or name)
+        image = plots.picture_element(picture, words, title=_text(name))
+        figures.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
     what = (
         f"{len(pictures)} of {report.count:,} pictures, evenly chosen"
         if report.count > len(pictures)

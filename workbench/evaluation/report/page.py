@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from workbench.datasets.check.plots import thumbnail
+from workbench.datasets.check.plots import picture_element
 from workbench.datasets.check.report import page
 from workbench.datasets.tree import shown
 from workbench.evaluation.features import FACTOR_CLASSES
@@ -253,7 +253,7 @@ def _figure(pictures: Sequence[Tensor], words: str, *, alt: str = "") -> str:
     """uint8 pictures [3, R, R] side by side over HTML words."""
     images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
     said = _text(alt) if alt else words
-    tags = "".join(f'<img src="{thumbnail(image, 192)}" alt="{said}">' for image in images)
+    tags = "".join(picture_element(image, said, side=192) for image in images)
     inside = f"<div class='pairs'>{tags}</div>" if len(images) > 1 else tags
     return f"<figure>{inside}<figcaption>{words}</figcaption></figure>"
 
