@@ -149,6 +149,12 @@ define RACE
 	$(PY) -c 'from workbench.training.shipping import to_webp; to_webp("runs/race/race.png", "assets/reports")'
 endef
 
+# The report of 5,000 pictures, which the Evaluate tab opens with; its plots stand in the page.
+define REPORT
+	mkdir -p assets/reports/shepherd-64
+	cp runs/reports/shepherd-64/report.{html,json} assets/reports/shepherd-64/
+endef
+
 # Put a finished run where the app, the notebooks and README look for it. Of its grids as many as have room in what ships.
 RUN_TO_SHIP ?= $(DEMO)/shepherd-64
 GRIDS ?= 11
@@ -177,6 +183,7 @@ reports: $(APP_READY)
 	rm -f runs/race/measured.json
 	$(RUN) figures --run all --record
 	$(RACE)
+	$(REPORT)
 	$(SAMPLES)
 	$(README_TABLE)
 

@@ -81,6 +81,20 @@ def test_two_reports_are_compared_or_refused(bench, reports, desk):
             evaluate_work.folder_of(name)
 
 
+def test_the_report_that_ships_is_of_the_model_that_ships(bench):
+    name = bench.reports()[-1]
+    assert name == "shepherd-64 (ships)"
+    folder = evaluate_work.folder_of(name)
+    model = folder.parents[1] / "models" / "shepherd-64" / "config.json"
+    weights = json.loads(model.read_text())["weights"]["generator.safetensors"]
+    told = [one["statement"] for one in json.loads((folder / "report.json").read_text())["measurements"]]
+    own = {one["model"] for one in told if one["pictures"] == "shepherd-64"}
+    assert own == {weights[:12]} and max(one["n"] for one in told) >= 5000
+    stated = json.loads((folder.parent / "figures.json").read_text())
+    page = (folder / "report.html").read_text()
+    assert f"{stated['frechet.ratio_to_floor']['value']:.2f} times its floor" in page
+
+
 def test_a_stop_ends_it_and_the_same_report_goes_on(bench):
     class Enough(Exception):
         pass
@@ -131,9 +145,10 @@ def test_the_page_shows_a_report_measures_and_stops(
     page = watched.page
     page.goto(app.local_url)
     page.get_by_role("tab", name="Evaluate").click()
+    inside = page.frame_locator("#eval-page iframe").locator("body")
+    expect(inside).to_contain_text("shepherd-64")  # nothing was chosen: the one that ships
     page.locator("#eval-which input").click()
     page.get_by_role("option", name=reports[0]).click()
-    inside = page.frame_locator("#eval-page iframe").locator("body")
     expect(inside).to_contain_text("tiny")
     with page.expect_download() as started:
         page.locator("#eval-json").click()

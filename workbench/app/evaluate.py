@@ -39,7 +39,8 @@ def evaluate_tab(bench: Bench, tab: gr.Tab) -> None:
         in_words(evaluate_work.compared_html), [two["first"], two["second"]], two["table"], **_ACT
     )
     stated.select(in_words(evaluate_work.figures_html), None, table, **_ACT)
-    tab.select(in_words(lambda: _lists(bench)), None, lists, **_ACT)
+    shown = [report["page"], *report["files"]]
+    tab.select(in_words(lambda name: _visited(bench, name)), report["which"], [*lists, *shown], **_ACT)
 
 
 def _report_part() -> dict[str, Any]:
@@ -114,6 +115,15 @@ def _opened(bench: Bench, name: str | None) -> list[Any]:
     folder = evaluate_work.folder_of(name)
     files = [gr.update(value=path, visible=True) for path in bench.copies(folder)]
     return [evaluate_work.page_html(folder), *files]
+
+
+def _visited(bench: Bench, name: str | None) -> list[Any]:
+    """The lists, and where no report is open yet the last of them: one that ships, if it does."""
+    lists, last = _lists(bench), [] if name else bench.reports()[-1:]
+    if not last:
+        return [*lists, *[gr.skip()] * 3]
+    lists[2] = gr.update(choices=bench.reports(), value=last[0])
+    return [*lists, *_opened(bench, last[0])]
 
 
 def _lists(bench: Bench) -> list[Any]:

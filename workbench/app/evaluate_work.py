@@ -18,6 +18,7 @@ from workbench.errors import WorkbenchError
 # Torch and the measures come with a report: imported inside the functions, the page is up before that.
 
 REPORTS = Path("runs") / "reports"
+SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "reports"
 COUNTS = (200, 1000, 5000)
 PAGE_MODEL = "the page's model"
 _MET = {True: "yes", False: "no", None: "stated only"}
@@ -88,9 +89,8 @@ class Bench:
         return [str(shutil.copy(folder / name, kept / name)) for name in ("report.html", "report.json")]
 
     def reports(self) -> list[str]:
-        """Names of the reports here, the newest first."""
-        found = REPORTS.glob("*/report.json")
-        return [f.parent.name for f in sorted(found, key=lambda f: f.stat().st_mtime, reverse=True)]
+        """Names of the reports here, the newest first, and at the end those that ship."""
+        return list(_reports())
 
 
 def wanted(model: Any, data: Any, n: Any, seed: Any) -> Wanted:
@@ -110,10 +110,17 @@ def wanted(model: Any, data: Any, n: Any, seed: Any) -> Wanted:
 
 def folder_of(name: str | None) -> Path:
     """The folder of a report by its name. WorkbenchError for none, and for one that is gone."""
-    folder = REPORTS / Path(str(name or "")).name
-    if not name or not (folder / "report.json").is_file():
+    folder = _reports().get(str(name))
+    if folder is None:
         raise WorkbenchError("Choose a report in the list; measure a model first where there is none.")
     return folder
+
+
+def _reports() -> dict[str, Path]:
+    """Name -> folder, in the order of `Bench.reports`."""
+    own = sorted(REPORTS.glob("*/report.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    shipped = {f"{file.parent.name} (ships)": file.parent for file in sorted(SHIPPED.glob("*/report.json"))}
+    return {file.parent.name: file.parent for file in own} | shipped
 
 
 def page_html(folder: Path) -> str:
