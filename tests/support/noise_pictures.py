@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.evaluation.metrics.extractors import Extractor
+from workbench.evaluation.metrics.extractor import Extractor
 from workbench.images import save_png
 
 

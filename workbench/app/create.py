@@ -21,8 +21,10 @@ from workbench.app.jobs import (
     missing_model,
 )
 from workbench.app.magnifier import Magnifier
+from workbench.app.sentences import absent_html
 
 Pictures = list[tuple[str, str]]  # file and caption
+_NO_MODEL = "No model to make pictures with"
 _NEW_SEEDS = 1_000_000  # what the dice draws from: short enough to be said aloud in a classroom
 
 
@@ -69,19 +71,6 @@ def notice(studio: Studio, prompt: str) -> str:
     return prompts.reading_html(prompts.read(prompt, studio.pipeline().text_encoder))
 
 
-def no_model_html(trouble: str | None) -> str:
-    """What stands above the prompt when the model cannot be used; nothing when it can."""
-    if trouble is None:
-        return ""
-    return f'<div class="wb-empty"><h3>No model to make pictures with</h3><p>{marked(trouble)}</p></div>'
-
-
-def marked(sentence: str) -> str:
-    """A sentence with its `code` as code."""
-    parts = html.escape(sentence).split("`")
-    return "".join(f"<code>{part}</code>" if k % 2 else part for k, part in enumerate(parts))
-
-
 # --- the tab ---
 
 
@@ -92,7 +81,7 @@ def create_tab(studio: Studio, glass: Magnifier) -> tuple[gr.DownloadButton, gr.
     """
     large = Large(glass)
     absent = looks_local(studio.model) and not Path(studio.model).exists()
-    gone = no_model_html(missing_model(studio.model) if absent else None)
+    gone = absent_html(_NO_MODEL, missing_model(studio.model) if absent else None)
     missing = gr.HTML(gone, elem_id="no-model", visible=bool(gone))
     with gr.Row(elem_classes="wb-promptbar", equal_height=True):
         prompt = gr.Textbox(
@@ -304,7 +293,7 @@ def _wire_help(
     def open_page(text: str) -> list[Any]:
         offered = prompts.choices()
         updates = [gr.update(choices=offered[name]) for name in prompts.FACTOR_NAMES]
-        gone = no_model_html(studio.trouble())  # waits for the load under way
+        gone = absent_html(_NO_MODEL, studio.trouble())  # waits for the load under way
         return [*updates, "" if gone else notice(studio, text), gr.update(value=gone, visible=bool(gone))]
 
     prompt.change(tell, prompt, reading, trigger_mode="always_last", **LIGHT)

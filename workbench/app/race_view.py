@@ -9,6 +9,7 @@ from typing import Any
 from workbench.app.race_lanes import NAMES
 from workbench.app.race_run import Lane, Race, steps_in
 from workbench.app.race_votes import Ballot
+from workbench.app.sentences import marked
 from workbench.app.upscale_view import picture_uri
 from workbench.diffusion.entrants import how_to_make
 
@@ -103,8 +104,6 @@ def strips_html(race: Race | None, noised: Any = None, times: Sequence[int] = ()
 
 def needed_html(said: str) -> str:
     """What is known of the steps that the GAN's quality needs."""
-    from workbench.app.create import marked
-
     return f'<p class="wb-hint" role="status">{marked(said)}</p>'
 
 
@@ -150,8 +149,6 @@ def missing_html(absent: Sequence[str]) -> str:
     """Which lanes are empty and how they are made; nothing when all are there."""
     if not absent:
         return ""
-    from workbench.app.create import marked
-
     rows = "".join(f"<li>{NAMES[kind]}: {marked(how_to_make(kind))}</li>" for kind in absent)
     said = "These lanes are empty, because no such model is here yet. Trained, it is found under runs/."
     return f'<div class="wb-empty"><h3>Not everybody is at the start</h3><p>{said}</p><ul>{rows}</ul></div>'

@@ -10,10 +10,11 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import prompts, repeat, upscale_view, upscale_work
-from workbench.app.create import marked, new_seed
+from workbench.app.create import new_seed
 from workbench.app.create_back import verdict_html
 from workbench.app.jobs import MODEL_QUEUE, in_words
 from workbench.app.magnifier import NO_AURA, Magnifier, aura_folder, missing_upscaler
+from workbench.app.sentences import marked
 from workbench.app.upscale_given import read
 from workbench.app.upscale_room import (
     Room,

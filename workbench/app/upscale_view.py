@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.app.sentences import absent_html
+
 _THUMB = 512  # of the longer side of a picture inside the page
 
 
@@ -29,9 +31,7 @@ def notes_html(notes: Sequence[str]) -> str:
 
 def missing_html(trouble: str | None) -> str:
     """What stands above the tab when nothing can be enlarged; nothing when it can."""
-    from workbench.app.create import no_model_html
-
-    return no_model_html(trouble).replace("No model to make pictures with", "No upscaler yet")
+    return absent_html("No upscaler yet", trouble)
 
 
 # --- pictures ---

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.evaluation.distances import frechet_from_features
-from workbench.evaluation.metrics.extractors import Extractor
+from workbench.evaluation.metrics.extractor import Extractor
 from workbench.evaluation.metrics.kernel import mmd2
 from workbench.evaluation.metrics.resizing import RESIZERS, resize
 

@@ -10,7 +10,8 @@ from measured_pair import measure_in_pair
 from noise_pictures import noise, noise_folder, pixel_features
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.metrics.extractors import local_clip, state_hash
+from workbench.evaluation.metrics.extractor import state_hash
+from workbench.evaluation.metrics.extractors import local_clip
 from workbench.evaluation.metrics.measuring import clip_score, distances
 from workbench.evaluation.metrics.meters import ClipScoreMeter, FeatureMeter, kept_numbers
 from workbench.evaluation.metrics.sources import Facts, Pictures, open_pictures

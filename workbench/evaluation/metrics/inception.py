@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as parts
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.metrics.extractors import Extractor
+from workbench.evaluation.metrics.extractor import Extractor
 
 SIDE, DIMS = 299, 2048
 PUBLISHED = "6726825d"  # the first digits of the published file's SHA-256, and the end of its name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.metrics.extractors import Extractor
+from workbench.evaluation.metrics.extractor import Extractor
 from workbench.evaluation.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
 from workbench.evaluation.metrics.meters import ClipScoreMeter
 from workbench.evaluation.metrics.record import Measurement, Statement

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.evaluation.distances import Moments
-from workbench.evaluation.metrics.extractors import Extractor
+from workbench.evaluation.metrics.extractor import Extractor
 from workbench.evaluation.metrics.sources import Batch
 from workbench.models.clip_io import Clip
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.evaluation.distances import Moments
-from workbench.evaluation.metrics.extractors import Extractor
+from workbench.evaluation.metrics.extractor import Extractor
 from workbench.evaluation.metrics.meters import KEPT, FeatureMeter
 from workbench.evaluation.metrics.resizing import described
 from workbench.evaluation.metrics.sources import Facts, Source, digest

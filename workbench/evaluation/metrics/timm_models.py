@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.metrics.extractors import Extractor, state_hash
+from workbench.evaluation.metrics.extractor import Extractor, state_hash
 
 
 def load_timm(name: str, weights: str | Path | None = None, *, device: str = "cpu") -> Extractor:

@@ -10,7 +10,8 @@ import psutil
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.evaluation.metrics.extractors import Extractor, local_clip, state_hash
+from workbench.evaluation.metrics.extractor import Extractor, state_hash
+from workbench.evaluation.metrics.extractors import local_clip
 from workbench.evaluation.metrics.kernel import SUBSETS
 from workbench.evaluation.metrics.measuring import Found, clip_score, distances
 from workbench.evaluation.metrics.meters import ClipScoreMeter, FeatureMeter

@@ -14,13 +14,8 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation.faithfulness import Generate, from_pipeline
 from workbench.evaluation.features import Judge, load_judge
 from workbench.evaluation.metrics.diversity import PairDistance, diversity
-from workbench.evaluation.metrics.extractors import (
-    Extractor,
-    from_judge,
-    load_extractor,
-    local_clip,
-    state_hash,
-)
+from workbench.evaluation.metrics.extractor import Extractor, state_hash
+from workbench.evaluation.metrics.extractors import from_judge, load_extractor, local_clip
 from workbench.evaluation.metrics.measuring import Found, clip_score, distances, stated
 from workbench.evaluation.metrics.meters import ClipScoreMeter, FeatureMeter, Meter
 from workbench.evaluation.metrics.questions import WORLD, Question, QuestionMeter, answered
