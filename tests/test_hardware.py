@@ -1,11 +1,10 @@
 """workbench.hardware: precision follows what was measured, and refusals say what to do."""
 
 import contextlib
-import resource
+import json
 import subprocess
 import sys
 
-import psutil
 import pytest
 import torch
 
@@ -120,27 +119,36 @@ def test_cuda_uses_bf16_where_the_gpu_has_it():
     assert (machine.precision == "bf16") == torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+KEPT = """
+import json, resource, psutil, torch
+from workbench import hardware
+
+def faults(mib):
+    begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(mib * 2**20, dtype=torch.uint8)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun) / mib
+
+before = faults(40)
+with hardware.kept_memory():
+    faults(40)
+    inside = faults(40)
+    resident = psutil.Process().memory_info().rss
+given_back = resident - psutil.Process().memory_info().rss
+print(json.dumps([before, inside, given_back, faults(80)]))
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are counted as Linux counts them")
 def test_kept_memory_takes_no_fresh_pages_and_gives_them_back():
     """A block freed and taken again is the same pages inside; outside each one is fresh.
 
     Afterwards a larger one is asked for: where something small came to lie above the block inside, malloc
-    keeps its address range (without its pages) and uses it again, on some machines and not on others.
+    keeps its address range (without its pages) and uses it again, on some machines and not on others. In a
+    process of its own, because what lies where is decided by all that a process did before.
     """
-
-    def faults(mib: int) -> float:
-        begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(10):
-            torch.ones(mib * 2**20, dtype=torch.uint8)
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun) / mib
-
-    before = faults(40)
-    with hardware.kept_memory():
-        faults(40)
-        inside = faults(40)
-        resident = psutil.Process().memory_info().rss
-    given_back = resident - psutil.Process().memory_info().rss
-    after = faults(80)
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    before, inside, given_back, after = json.loads(done.stdout)
     assert inside < 0.1 * before, (before, inside)
     assert given_back > 30 * 2**20
     assert after > 0.5 * before, (before, after)
