@@ -206,8 +206,7 @@ def markdown(rows: list[dict]) -> str:
     words = (
         "One change at a time to the recipe that ships, the same seed and budget within a preset. Fréchet "
         "distance on the judge's mid-level features, over the distance of render to render. Remade by "
-        "`workbench trials --data DIR --report assets/reports`, with `--plan benchmarks/recipe-on.json` for "
-        "those that go on from trained weights."
+        "`workbench trials --plan benchmarks/recipe.json --data DIR --report assets/reports`."
     )
     cells = [
         (row["change"], row["preset"], f"{row['images']:,}", f"{row['images_per_s']:.0f}",
