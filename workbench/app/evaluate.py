@@ -62,7 +62,7 @@ def _report_part() -> dict[str, Any]:
         which = gr.Dropdown([], label="Report", elem_id="eval-which", scale=4)
         files = [
             gr.DownloadButton(
-                f"Download {name}", elem_id=f"eval-{kind}", scale=0, min_width=200, visible=False
+                f"Download {name}", elem_id=f"eval-{kind}", scale=0, min_width=240, visible=False
             )
             for kind, name in (("html", "the page"), ("json", "the numbers"))
         ]
