@@ -97,8 +97,8 @@ def contact_sheet(pictures: Sequence[Image.Image], *, side: int = 96, columns: i
 
 
 def picture_element(picture: Image.Image, words: str, *, side: int = 160, title: str = "") -> str:
-    """An img element that holds the picture as WebP, at most `side` px a side; a small one is enlarged by the
-    browser, in whole pixels, so that a page stays light. words, title: HTML.
+    """An img element that holds the picture as WebP, at most `side` px a side; the browser enlarges a
+    small one without smoothing, so that a page stays light. words, title: HTML.
     """
     small = 2 * max(picture.size) <= side
     coded = io.BytesIO()
