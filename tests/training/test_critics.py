@@ -1,6 +1,7 @@
 """The judges of a run as a folder: what was trained, to fp16, and refusals in words."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny_run
@@ -10,7 +11,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.clip_io import load_clip
 from workbench.models.critics import load_critics
 from workbench.pipeline import Pipeline
-from workbench.training import checkpoint
+from workbench.training import checkpoint, players, warm_start
 from workbench.training.critics import export_critics
 from workbench.training.trainer import train
 
@@ -63,3 +64,48 @@ def test_a_folder_that_is_there_and_a_run_that_has_no_judges_are_refused(run, in
     with pytest.raises(WorkbenchError, match="trains no heads"):
         export_critics(blind, tmp_path / "no", clip=inputs[1])
     assert not (tmp_path / "no").exists()
+
+
+def test_a_run_goes_on_from_a_model_and_its_critics(run, inputs, tmp_path):
+    """D and the heads of the folder beside the model's G, from the first step on; after a stop too."""
+    folder = export_critics(run, tmp_path / "critics", clip=inputs[1])
+    model = run.parent / "whole" / "model"
+    cast = players.build(
+        tiny_run.tiny_preset(heads=True), tiny_run.tiny_config(vision_weight=1.0, seed=9), inputs[1],
+        "cpu", "fp32",
+    )  # fmt: skip
+    taken = warm_start.take_over(cast, model, folder)
+    D, heads, _ = load_critics(folder, load_clip(inputs[1]))
+    for name, given in {"D": D, "heads": heads}.items():
+        for key, value in cast.modules()[name].state_dict().items():
+            assert torch.equal(value, given.state_dict()[key]), key
+    assert taken.shares == {"G": 1.0, "D": 1.0, "heads": 1.0}
+    assert f"judged by {folder}" in taken.text
+
+    options = {"heads": True, "images": 16, "seed": 5}
+    begun = {"start_from": model, "start_critics": folder}
+    tiny_run.run_tiny(inputs, tmp_path / "run", **options, **begun)
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())["started_from"]
+    assert (facts["source"], facts["critics"]) == (str(model), str(folder))
+    tiny_run.run_tiny(inputs, tmp_path / "without", **options, start_from=model)
+    judges = [checkpoint.newest(tmp_path / name)[0].tensors()["D"] for name in ("run", "without")]
+    assert any(not torch.equal(judges[0][key], judges[1][key]) for key in judges[0])
+
+
+def test_critics_without_their_g_or_of_other_networks_are_refused(run, inputs, tmp_path):
+    folder = export_critics(run, tmp_path / "critics", clip=inputs[1])
+    with pytest.raises(WorkbenchError, match="without a G"):
+        tiny_run.run_tiny(inputs, tmp_path / "alone", heads=True, start_critics=folder)
+    assert not (tmp_path / "alone" / "config.json").exists()
+    model = run.parent / "whole" / "model"
+    with pytest.raises(WorkbenchError, match="no critics folder"):
+        warm_start.take_over(
+            players.build(tiny_run.tiny_preset(heads=True), tiny_run.tiny_config(), inputs[1], "cpu", "fp32"),
+            model,
+            model,
+        )
+    wide = tiny_run.tiny_preset(heads=True)
+    wide = replace(wide, discriminator=replace(wide.discriminator, channels={4: 16, 8: 24}, text_dim=None))
+    cast = players.build(wide, tiny_run.tiny_config(vision_weight=1.0), inputs[1], "cpu", "fp32")
+    with pytest.raises(WorkbenchError, match="Next to nothing of the critics"):
+        warm_start.take_over(cast, model, folder)

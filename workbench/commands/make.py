@@ -81,6 +81,7 @@ def train(
     conditioning: Literal["auto", "none", "class", "text"] = "auto",
     resume: Literal["auto", "never", "extend"] = "auto",
     start_from: Text = None,
+    start_critics: File = None,
     pause_at: Amount = None,
     clip: str = CLIP,
     vision_clip: Text = None,
@@ -108,6 +109,7 @@ def train(
         resume: auto goes on with a run of the same settings, never wants a fresh folder, extend
             goes on with changed settings, e.g. more images.
         start_from: Run, model folder or Hub name whose weights a new run takes over where they fit.
+        start_critics: Folder of critics (`workbench export-critics`) whose D and heads go on beside that G.
         pause_at: Stop after that many images (or 2kimg, 5epochs), to go on later; schedules do not move.
         clip: CLIP folder or open_clip name whose text tower reads the captions.
         vision_clip: CLIP that sees, for heads and contrastive loss; --clip when left out. Paper: ViT-B-32.
@@ -126,7 +128,7 @@ def train(
         data,
         out,
         clip=find_model(clip), vision_clip=find_model(vision_clip), judge=find_model(judge),
-        start_from=find_model(start_from),
+        start_from=find_model(start_from), start_critics=start_critics,
         device=device, resume=resume, stop_after_nimg=pause_at, **vars(watching),
     )  # fmt: skip
     return STOPPED if result.reason == "stopped" else 0

@@ -75,6 +75,14 @@ def load_discriminator(folder: str | Path) -> Discriminator:
     return _discriminator(Path(folder))[1].eval()
 
 
+def read_critics(folder: str | Path) -> dict[str, dict[str, Tensor]]:
+    """The weights alone, "D" and "heads", for networks that are there already. Raises as `load_critics`."""
+    check_folder(Path(folder), KIND, _FILES)
+    return {
+        name: read_tensors(Path(folder) / file) for name, file in zip(("D", "heads"), _FILES[1:], strict=True)
+    }
+
+
 def _discriminator(folder: Path) -> tuple[dict[str, Any], Discriminator]:
     """The folder's facts, and its D."""
     config = check_folder(folder, KIND, _FILES)

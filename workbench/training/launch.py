@@ -67,7 +67,7 @@ def launch(
     with ray_cluster(address, hardware.usable_cores()) as (ray, _), signals() as stop:
         gpu, workers, cores = _room(machines(ray), workers, device)
         out.mkdir(parents=True, exist_ok=True)  # for workers to see that they share it
-        for name in ("clip", "vision_clip", "judge", "start_from"):
+        for name in ("clip", "vision_clip", "judge", "start_from", "start_critics"):
             if options.get(name) is not None:
                 options[name] = everywhere(options[name])
         job = Job(config=config, data=everywhere(data), out=out, gpu=gpu, options=options)

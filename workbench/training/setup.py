@@ -62,6 +62,7 @@ def prepare(
     accelerator,
     resume: str,
     start_from: str | Path | None = None,
+    start_critics: str | Path | None = None,
     say: Callable[[str], None],
     progress: bool = False,
 ) -> Setup:
@@ -82,7 +83,7 @@ def prepare(
     used = replace(used, precision=_shared_precision(config, machine, old, processes, say))
     device = torch.device(machine.device)
     cast = players.build(preset, used, clip, device, used.precision, vision_clip)
-    facts |= _warm(cast, out, old, start_from, say)
+    facts |= _warm(cast, out, old, (start_from, start_critics), say)
     conditioning.explain(used.conditioning, table, cast.text_encoder, say)
     cast.processes = processes
     feed = _feed(
@@ -108,16 +109,20 @@ def prepare(
     )  # fmt: skip
 
 
-def _warm(
-    cast: Players, out: Path, old: dict | None, start_from: str | Path | None, say: Callable[[str], None]
-) -> dict:
+def _warm(cast: Players, out: Path, old: dict | None, start: tuple, say: Callable[[str], None]) -> dict:
     """Take over the weights that the run is to start from, unless it goes on from a checkpoint of its own;
-    what config.json says of it. A run that was begun keeps to its own source.
+    what config.json says of it. start: (source, critics); a run that was begun keeps to its own.
     """
-    source = start_from if old is None else old.get("started_from", {}).get("source")
+    source, critics = start
+    if old is not None:
+        source, critics = map(old.get("started_from", {}).get, ("source", "critics"))
+    if source is None and critics is not None:
+        raise WorkbenchError(
+            f"The critics {critics} were given without a G that they judge: name its model folder too."
+        )
     if source is None or checkpoint.newest_nimg(out) is not None:
         return {}
-    taken = warm_start.take_over(cast, source)
+    taken = warm_start.take_over(cast, source, critics)
     say(taken.text)
     return {"started_from": vars(taken)}
 

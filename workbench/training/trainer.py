@@ -53,6 +53,7 @@ def train(
     tracker: str | None = None,
     held_out: str | Path | None = None,
     start_from: str | Path | None = None,
+    start_critics: str | Path | None = None,
 ) -> Result:
     """Train on a data set, as `open_table` takes it, into a run folder, or go on with the run there.
 
@@ -62,7 +63,8 @@ def train(
     image count; schedules do not move. preset: networks other than those of config.preset. judge: None =
     never evaluate. tracker: "tensorboard" or "trackio", beside the history. held_out: pictures that D
     is asked about with each grid and never learns from. start_from: a run or model folder, or a Hub name,
-    whose weights a new run takes over as far as they fit. SIGINT and SIGTERM finish the step, save and
+    whose weights a new run takes over as far as they fit; start_critics: a folder of critics whose D and
+    heads it takes over beside them. SIGINT and SIGTERM finish the step, save and
     return. Raises WorkbenchError and OSError in one sentence.
     """
     from accelerate import Accelerator
@@ -85,7 +87,7 @@ def train(
         setup = prepare(
             config, preset, data=data, out=out, clip=clip, vision_clip=vision_clip, machine=machine,
             judge=judge, held_out=held_out, accelerator=accelerator, resume=resume, start_from=start_from,
-            say=say, progress=progress,
+            start_critics=start_critics, say=say, progress=progress,
         )  # fmt: skip
         told = Reporter(out, main=main, say=say, open_tracker=track)
         trainer = Trainer(setup, out, told=told, progress=progress and main)

@@ -1,4 +1,5 @@
-"""Start from weights that exist: of a run (G, D and the heads) or of a model folder (G alone).
+"""Start from weights that exist: of a run (G, D and the heads) or of a model folder (G alone), and of critics
+(D and the heads).
 
 What has the same name and shape is taken, the rest keeps its fresh weights: so a trained model can go on with
 other pictures, another loss, or more blocks than it had.
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from workbench.errors import WorkbenchError
 from workbench.models.clip_io import read_tensors
+from workbench.models.critics import read_critics
 from workbench.pipeline.model_folder import WEIGHTS, find_folder
 from workbench.training import checkpoint, runs
 from workbench.training.checkpoint import Tensors
@@ -23,13 +25,15 @@ LEAST = 0.05  # of G's numbers: less is a few biases that happen to be as long
 @dataclass(frozen=True, kw_only=True)
 class Taken:
     """What a start took over. images: that the source's weights had seen, None where it does not say;
-    shares: player -> part of its numbers that were taken; fresh: the layers that were not, by name.
+    shares: player -> part of its numbers that were taken; fresh: the layers that were not, by name; critics:
+    the folder that D and the heads are of, where it is not the source.
     """
 
     source: str
     images: int | None
     shares: dict[str, float]
     fresh: list[str]
+    critics: str | None = None
 
     @property
     def text(self) -> str:
@@ -37,16 +41,20 @@ class Taken:
         parts = ", ".join(f"{share:.0%} of {name}" for name, share in self.shares.items())
         seen = "" if self.images is None else f" after {self.images} images"
         new = f"; new: {', '.join(self.fresh[:6])}{' …' * (len(self.fresh) > 6)}" if self.fresh else ""
-        return f"Starts from {self.source}{seen}: {parts}{new}."
+        judges = "" if self.critics is None else f", judged by {self.critics}"
+        return f"Starts from {self.source}{judges}{seen}: {parts}{new}."
 
 
-def take_over(players: Players, source: str | Path) -> Taken:
+def take_over(players: Players, source: str | Path, critics: str | Path | None = None) -> Taken:
     """Copy what fits of a run's newest checkpoint, or of a model folder, into the players, in place.
 
-    source: a run folder, a model folder or the Hub name of one. Raises WorkbenchError for anything else, for
-    a run without a checkpoint, and where nothing of G fits.
+    source: a run folder, a model folder or the Hub name of one. critics: folder whose D and heads are taken
+    instead of the source's (`workbench export-critics`). Raises WorkbenchError for anything else, for a run
+    without a checkpoint, and where nothing of G, or of the critics' D, fits.
     """
     parts, images = _read(source)
+    if critics is not None:
+        parts |= read_critics(critics)
     shares, fresh = {}, []
     for name, module in players.modules().items():
         if name not in PLAYERS:
@@ -62,7 +70,15 @@ def take_over(players: Players, source: str | Path) -> Taken:
             f"Next to nothing of {source} fits this G: {shares['G']:.1%} of its numbers lie in layers of the "
             "same name and shape. Start from a run of the same preset, or of one with as many channels."
         )
-    return Taken(source=str(source), images=images, shares=shares, fresh=fresh)
+    if critics is not None and shares["D"] < LEAST:
+        raise WorkbenchError(
+            f"Next to nothing of the critics {critics} fits this D: {shares['D']:.1%} of its numbers lie in "
+            "layers of the same name and shape. Train with the preset that config.json there names."
+        )
+    return Taken(
+        source=str(source), images=images, shares=shares, fresh=fresh,
+        critics=None if critics is None else str(critics),
+    )  # fmt: skip
 
 
 def _read(source: str | Path) -> tuple[dict[str, Tensors], int | None]:
