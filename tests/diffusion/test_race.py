@@ -268,9 +268,17 @@ def test_a_whole_race_writes_its_report_and_goes_on(folders, judge, tmp_path, mo
     assert counted == [lane.name for lane in lanes[1:]]  # the first was kept
     assert json.loads((out / "race.json").read_text()) == json.loads(json.dumps(found))
     assert [row["name"] for row in found["lanes"]] == [lane.name for lane in lanes]
+    (out / "before.json").write_text(json.dumps(found))
     guided = lanes_of(diffusion=folders / "teacher", steps=(1,), guidances=(3.0,), device="cpu")
     races.race(guided, judge, out, **settings)
     assert counted[-1] == "Diffusion, 1 step, guidance 3.0"  # another lane: nothing kept serves
+    again = races.race(lanes, judge, tmp_path / "again", earlier=out / "before.json", **settings)
+    assert len(counted) == len(lanes)  # none of them anew
+    same = [{k: v for k, v in row.items() if not k.startswith("ms")} for row in found["lanes"]]
+    assert [{k: v for k, v in row.items() if not k.startswith("ms")} for row in again["lanes"]] == same
+    assert [row["ms"] for row in again["lanes"]] != [row["ms"] for row in found["lanes"]]  # but the clock
+    races.race(lanes[:1], judge, tmp_path / "other", earlier=out / "before.json", **settings | {"n": 7})
+    assert counted[-1] == lanes[0].name  # of other settings nothing serves
     assert {"ms", "ratio", "all", "diversity", "walk", "edit", "parameters"} <= found["lanes"][0].keys()
     assert found["race"]["speed_ratio"] > 0 and found["n"] == 6
     races.write_report(found, out)  # of the race before the guided one
@@ -279,6 +287,8 @@ def test_a_whole_race_writes_its_report_and_goes_on(folders, judge, tmp_path, mo
     assert page.splitlines()[3].startswith("| tiny-3 | 1 |") and "Beside them tiny-3 takes" in page
     with open_picture(out / "race.png") as picture:
         assert picture.width > 1000
+    with pytest.raises(WorkbenchError, match="no report of a race"):
+        races.race(lanes, judge, tmp_path / "no", earlier=out / "measured.json", **settings)
     (out / "measured.json").write_text("{")
     with pytest.raises(WorkbenchError, match="is damaged"):
         races.race(lanes, judge, out, **settings)

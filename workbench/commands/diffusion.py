@@ -12,6 +12,7 @@ from workbench.commands.common import (
     JUDGE,
     STOPPED,
     AsJson,
+    File,
     Text,
     Whole,
     app,
@@ -153,6 +154,7 @@ def compare(
     rounds: int = 9,
     seed: int = 0,
     out: Path = Path("runs/race"),
+    earlier: File = None,
     judge: str = JUDGE,
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     device: Text = None,
@@ -177,6 +179,8 @@ def compare(
         rounds: Times that every lane draws a picture by the clock, in turns.
         seed: Seed of prompts and noise.
         out: Folder for the report; what was measured of a lane is kept there.
+        earlier: race.json of another race: what it found of the same weights is not measured again, but all
+            times are.
         judge: Folder of the judge.
         precision: Of all lanes; auto measures the machine for a second.
         device: cpu or cuda; cuda where there is one when left out.
@@ -195,7 +199,7 @@ def compare(
         precision=precision, side=seen.config.resolution,
     )  # fmt: skip
     counts = {"n": n, "seed": seed, "rounds": rounds, "edits": edits, "paths": paths}
-    result = race(lanes, seen, out, **counts, progress=say_progress)
+    result = race(lanes, seen, out, **counts, earlier=earlier, progress=say_progress)
     print_json(result) if as_json else print(f"{verdict.table(result)}\n\n{result['paragraph']}")
 
 

@@ -28,6 +28,7 @@ from workbench.images import check_place, write_whole
 
 SCHEMA = 1
 RESULT, TABLE, PLOT, KEPT = "race.json", "race.md", "race.png", "measured.json"
+_QUALITY = ("coat", "pose", "scene", "light", "all", "frechet", "floor", "ratio", "diversity")
 SPREAD = 16, 4  # prompts, and pictures of each, that tell how various a prompt's pictures are
 
 
@@ -35,12 +36,14 @@ def race(
     lanes: Sequence[Lane], judge: Judge, out: str | Path, *, n: int = 200, seed: int = 0, rounds: int = 9,
     edits: int = 32, paths: int = 4, spread: tuple[int, int] | None = None,
     distance: FeatureDistance | None = None, progress: Progress | None = None, cache: Path | None = CACHE,
+    earlier: str | Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure all lanes and write race.json, race.md and race.png into `out`; the result.
 
     n: pictures of a lane by which quality is told; edits, paths: samples of `edit_consistency`, walks of
     `smoothness`; spread: prompts and pictures of each for diversity, SPREAD when None; rounds: of
-    `interleaved_times`. distance: for the walks, the shipped mini-CLIP's features when None.
+    `interleaved_times`. distance: for the walks, the shipped mini-CLIP's features when None. earlier:
+    race.json of another race; what it found of the same weights and settings serves, but never its times.
     The result holds "lanes", "race" (the figures that texts state) and "paragraph".
     """
     check_request(n, seed)
@@ -54,11 +57,11 @@ def race(
         "judge": judge.version, "features": judge.feature_dim, "distance": distance.name,
         "threads": torch.get_num_threads(), "cpu": hardware.cpu_name(),
     }  # fmt: skip
-    measured = []
+    measured, before = [], {} if earlier is None else _earlier(Path(earlier))
     for index, lane in enumerate(lanes):
         if progress is not None:
             progress(index + 1, len(lanes), f"lane {lane.name}")
-        measured.append(_measured(lane, judge, distance, out / KEPT, about, progress, cache))
+        measured.append(_measured(lane, judge, distance, out / KEPT, before, about, progress, cache))
     times = interleaved_times(lanes, rounds=rounds, seed=seed)
     rows = [
         {**lane.facts(), **found, **times[lane.name]} for lane, found in zip(lanes, measured, strict=True)
@@ -99,15 +102,14 @@ def write_report(result: dict[str, Any], out: str | Path) -> list[Path]:
 
 
 def _measured(
-    lane: Lane, judge: Judge, distance: FeatureDistance, kept: Path, about: dict[str, Any],
-    progress: Progress | None, cache: Path | None,
+    lane: Lane, judge: Judge, distance: FeatureDistance, kept: Path, before: dict[str, dict],
+    about: dict[str, Any], progress: Progress | None, cache: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Quality, walks and edits of one lane; what the file `kept` has of the same lane and settings serves."""
-    settings = {name: about[name] for name in ("n", "seed", "edits", "paths", "spread", "judge", "distance")}
-    facts = lane.facts()
-    names = ("name", "steps", "calls", "side", "weights", "settings", "precision")
-    key = json.dumps([settings, {name: facts[name] for name in names}], sort_keys=True)
-    known = _read_kept(kept)
+    """Quality, walks and edits of one lane; what the file `kept`, or an earlier race, has of the same lane
+    and settings serves.
+    """
+    key = _key(about, lane.facts())
+    known = before | _read_kept(kept)
     if key not in known:
         n, seed, (prompts, samples) = about["n"], about["seed"], about["spread"]
         try:
@@ -117,15 +119,35 @@ def _measured(
             )  # fmt: skip
         except WorkbenchError as error:
             raise WorkbenchError(f"The lane {lane.name!r} cannot be measured: {error}") from error
-        names = ("coat", "pose", "scene", "light", "all", "frechet", "floor", "ratio", "diversity")
         known[key] = {
-            **{name: found[name] for name in names},
+            **{name: found[name] for name in _QUALITY},
             "walk": smoothness(lane, distance, paths=about["paths"], seed=seed),
             "edit": edit_consistency(lane, judge, n=about["edits"], seed=seed),
         }
         data = json.dumps(known, indent=1).encode()
         write_whole(kept, lambda handle: handle.write(data))
     return known[key]
+
+
+def _key(about: dict[str, Any], facts: dict[str, Any]) -> str:
+    """What a lane and the settings of a race must have in common for one measurement to serve both."""
+    settings = {name: about[name] for name in ("n", "seed", "edits", "paths", "spread", "judge", "distance")}
+    names = ("name", "steps", "calls", "side", "weights", "settings", "precision")
+    return json.dumps([settings, {name: facts[name] for name in names}], sort_keys=True)
+
+
+def _earlier(path: Path) -> dict[str, dict]:
+    """What a race.json found of its lanes, by `_key`. Raises WorkbenchError for anything else."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            _key(told, row): {name: row[name] for name in (*_QUALITY, "walk", "edit")}
+            for row in told["lanes"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkbenchError(
+            f"{path} is no report of a race ({type(error).__name__}: {error}): give its race.json."
+        ) from error
 
 
 def _read_kept(path: Path) -> dict[str, dict]:
