@@ -38,7 +38,14 @@ def test_the_judges_of_a_run_are_those_of_its_checkpoint(run, inputs, tmp_path):
             assert torch.allclose(value, trained[name][key].to(value.dtype), rtol=1e-3, atol=1e-6), key
     facts = json.loads((folder / "config.json").read_text())
     beside = Pipeline.from_pretrained(run.parent / "whole" / "model").weight_hash
-    assert (facts["images"], facts["generator"]) == (16, beside)
+    assert (facts["images"], facts["generator"], facts["G_learned"]) == (16, beside, False)
+
+
+def test_those_of_a_whole_run_judge_its_own_generator(run, inputs, tmp_path):
+    whole = run.parent / "whole"
+    folder = export_critics(whole, tmp_path / "critics", clip=inputs[1])
+    facts = json.loads((folder / "config.json").read_text())
+    assert facts["G_learned"] and facts["generator"] == Pipeline.from_pretrained(whole / "model").weight_hash
 
 
 def test_the_generator_they_learned_beside_is_the_one_they_started_from(run):

@@ -10,6 +10,7 @@ from workbench.commands.common import (
     AsJson,
     File,
     Text,
+    Whole,
     app,
     bench,
     evaluate,
@@ -322,7 +323,7 @@ def bench_step(
     *,
     preset: str = "shepherd-64",
     clip: str = CLIP,
-    batch_size: int = 32,
+    batch_size: Whole = None,
     profile: bool = False,
     device: Text = None,
     precision: Literal["auto", "bf16", "fp32"] = "auto",
@@ -333,7 +334,7 @@ def bench_step(
     Args:
         preset: Sizes to measure.
         clip: CLIP folder or open_clip name.
-        batch_size: Pictures a step.
+        batch_size: Pictures a step; the preset's when left out.
         profile: Profile the operators too, to see where the time goes.
         device: cpu, cuda, mps; the best there is when left out.
         precision: auto measures the machine for a second.

@@ -102,16 +102,19 @@ def step(
     clip: str | Path,
     device: str | None = None,
     precision: str = "auto",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     profiled: bool = False,
 ) -> StepSpeed:
     """Time one full penalty interval of training steps after a warm-up; with `profiled`, profile one more
     such interval. name: a preset's, or networks of other sizes under the name of the one they are trained as.
+    batch_size: the preset's when None.
     """
     machine = hardware.probe(device)
     precision = machine.precision if precision == "auto" else precision
     chosen = preset(name) if isinstance(name, str) else name
-    config = TrainConfig.for_preset(chosen.name, batch_size=batch_size, precision=precision)
+    own = {} if batch_size is None else {"batch_size": batch_size}
+    config = TrainConfig.for_preset(chosen.name, **own, precision=precision)
+    batch_size = config.batch_size
     players = build(chosen, config, clip, machine.device, precision)
     batches = [made_up_batch(players, batch_size, seed) for seed in range(4)]
 

@@ -34,14 +34,15 @@ def export_critics(run: str | Path, folder: str | Path, *, clip: str | Path, ove
     heads = VisionAided(config, ImageTower(load_clip(clip), config.taps, torch.float32).widths()[0])
     checkpoint.load_module(D, parts["D"], "D")
     checkpoint.load_module(heads, parts["heads"], "heads")
-    told = {"preset": facts["config"]["preset"], "images": newest.state["cur_nimg"]}
-    if facts["config"]["lr_G"] == 0 and (source := facts.get("started_from", {}).get("source")):
-        told |= _generator(Path(source))
+    learned = facts["config"]["lr_G"] > 0
+    beside = Path(run) / "model" if learned else Path(facts.get("started_from", {}).get("source", ""))
+    told = {"preset": facts["config"]["preset"], "images": newest.state["cur_nimg"], "G_learned": learned}
+    told |= _generator(beside)
     return save_critics(folder, D, heads, told, overwrite=overwrite)
 
 
 def _generator(source: Path) -> dict[str, str]:
-    """Whose pictures they learned to judge, by the hash of its weights; {} where it is no model folder."""
+    """Whose pictures they learned to judge, by the hash of its weights; {} where there is no model folder."""
     if not (source / "config.json").is_file():
         return {}
     weights = read_json(source / "config.json").get("weights", {}).get("generator.safetensors")

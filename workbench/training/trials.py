@@ -35,8 +35,9 @@ _KEPT = {True: "yes", False: "no", None: ""}
 class Trial:
     """One recipe. change: what differs, in a few words; preset, images: None = the plan's; start_from: run or
     model folder whose weights it takes over, or the name of an earlier trial of the plan, None = fresh
-    weights; G, D, vision, train: fields of the configs that it sets (vision None = no heads); eye: what is
-    seen in the pictures; kept: whether the change stays, None = not decided.
+    weights; start_critics: folder of critics that go on beside that G; G, D, vision, train: fields of the
+    configs that it sets (vision None = no heads); eye: what is seen in the pictures; kept: whether the change
+    stays, None = not decided.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Trial:
     preset: str | None = None
     images: int | None = None
     start_from: str | None = None
+    start_critics: str | None = None
     G: dict = field(default_factory=dict)
     D: dict = field(default_factory=dict)
     vision: dict | None = field(default_factory=dict)
@@ -146,8 +148,9 @@ def run_trials(
         networks, config = recipe_of(plan, trial)
         start = Path(out) / trial.start_from if trial.start_from in known else trial.start_from
         result = train(
-            config, data, run, clip=clip, judge=None, preset=networks, device=device, start_from=start
-        )
+            config, data, run, clip=clip, judge=None, preset=networks, device=device, start_from=start,
+            start_critics=trial.start_critics,
+        )  # fmt: skip
         if result.reason != "done":
             say("The trials go on from here with the same command.")
             break

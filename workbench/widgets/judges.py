@@ -56,7 +56,9 @@ def load(folder: Path, clip_folder: Path, pipe: Pipeline) -> Judges:
     size, images = f"{D.config.resolution} px", facts.get("images")
     seen = "" if images is None else f" on {images:,} pictures"
     if facts.get("generator") == pipe.weight_hash:
-        story = f"D and the heads were trained{seen} beside the model above, which stood still."
+        how = "against" if facts.get("G_learned") else "beside"
+        still = "" if facts.get("G_learned") else ", which stood still"
+        story = f"D and the heads were trained{seen} {how} the model above{still}."
     else:
         story = (
             f"D and the heads were trained at {size}{seen}. Here they judge what the model above makes, "
