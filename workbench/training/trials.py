@@ -206,10 +206,12 @@ def markdown(rows: list[dict]) -> str:
     """The table of trials as a page."""
     names = ("change", "preset", "images", "images/s", "Fréchet ÷ floor", "all four", "pose", "diversity",
              "recall", "coverage", "geometry ÷ floor", "what the eye sees", "kept")  # fmt: skip
+    counts = " or ".join(f"{n:,}" for n in sorted({row["n"] for row in rows}))
     words = (
-        "One change at a time to the recipe that ships, the same seed and budget within a preset. Fréchet "
-        "distance on the judge's mid-level features, over the distance of render to render. Remade by "
-        "`workbench trials --plan benchmarks/recipe.json --data DIR --report assets/reports`."
+        "Changes to the recipe that ships, one seed each; compare rows of one preset and budget. Fréchet "
+        "distance on the judge's mid-level features, over the distance of render to render, by "
+        f"{counts} pictures. Images/s are those of the machine that a trial ran on, beside whatever else it "
+        "did. Remade by `workbench trials --plan benchmarks/recipe.json --data DIR --report assets/reports`."
     )
     cells = [
         (row["change"], row["preset"], f"{row['images']:,}", f"{row['images_per_s']:.0f}",
