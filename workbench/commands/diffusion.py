@@ -162,8 +162,6 @@ def compare(
 ) -> None:
     """Race a GAN against diffusion: quality against time, walks through noise, swapped words.
 
-    Writes race.json, race.md and race.png. Interrupted, the same line goes on where it was.
-
     Args:
         gan: Model folder or Hugging Face name of the GAN.
         diffusion: Folder of a baseline.
@@ -178,17 +176,15 @@ def compare(
         paths: Walks from one noise to another.
         rounds: Times that every lane draws a picture by the clock, in turns.
         seed: Seed of prompts and noise.
-        out: Folder for the report; what was measured of a lane is kept there.
-        earlier: race.json of another race: what it found of the same weights is not measured again, but all
-            times are.
+        out: Folder for race.json, race.md and race.png; interrupted, the same line goes on from there.
+        earlier: race.json of another race: what it found of the same weights serves, but never its times.
         judge: Folder of the judge.
         precision: Of all lanes; auto measures the machine for a second.
         device: cpu or cuda; cuda where there is one when left out.
         as_json: Print one JSON object.
     """
-    from workbench.diffusion import verdict
+    from workbench.diffusion import race, verdict
     from workbench.diffusion.lanes import GUIDANCES, STEPS, STUDENT_STEPS, lanes_of
-    from workbench.diffusion.race import race
     from workbench.evaluation.features import load_judge
 
     seen = load_judge(find_model(judge))
@@ -199,7 +195,7 @@ def compare(
         precision=precision, side=seen.config.resolution,
     )  # fmt: skip
     counts = {"n": n, "seed": seed, "rounds": rounds, "edits": edits, "paths": paths}
-    result = race(lanes, seen, out, **counts, earlier=earlier, progress=say_progress)
+    result = race.race(lanes, seen, out, **counts, earlier=earlier, progress=say_progress)
     print_json(result) if as_json else print(f"{verdict.table(result)}\n\n{result['paragraph']}")
 
 

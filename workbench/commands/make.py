@@ -115,21 +115,19 @@ def train(
         vision_clip: CLIP that sees, for heads and contrastive loss; --clip when left out. Paper: ViT-B-32.
         judge: Folder of the judge that measures along the way; no measuring where there is none.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
-        schedule: How long and how often. A LENGTH is a number of images, or 2kimg, or 5epochs (passes over
-            the data set). What is left out is the preset's.
+        schedule: How long and how often, the preset's when left out; a LENGTH is images, 2kimg or 5epochs.
         arithmetic: How it is computed.
         watching: What looks on.
         cluster: The machines that share the batch.
     """
-    pause_at = length("--pause-at", pause_at)
     asked = {"preset": preset, "seed": seed, "batch_size": batch_size, "conditioning": conditioning}
     result = starter(cluster)(
         config_of({**asked, **settings(schedule, arithmetic)}, config),
         data,
         out,
         clip=find_model(clip), vision_clip=find_model(vision_clip), judge=find_model(judge),
-        start_from=find_model(start_from), start_critics=start_critics,
-        device=device, resume=resume, stop_after_nimg=pause_at, **vars(watching),
+        start_from=find_model(start_from), start_critics=start_critics, device=device, resume=resume,
+        stop_after_nimg=length("--pause-at", pause_at), **vars(watching),
     )  # fmt: skip
     return STOPPED if result.reason == "stopped" else 0
 
