@@ -81,7 +81,7 @@ def train(
     conditioning: Literal["auto", "none", "class", "text"] = "auto",
     resume: Literal["auto", "never", "extend"] = "auto",
     start_from: Text = None,
-    start_critics: File = None,
+    start_critics: Text = None,
     pause_at: Amount = None,
     clip: str = CLIP,
     vision_clip: Text = None,
@@ -126,7 +126,7 @@ def train(
         data,
         out,
         clip=find_model(clip), vision_clip=find_model(vision_clip), judge=find_model(judge),
-        start_from=find_model(start_from), start_critics=start_critics, device=device, resume=resume,
+        start_from=find_model(start_from), start_critics=find_model(start_critics), device=device, resume=resume,
         stop_after_nimg=length("--pause-at", pause_at), **vars(watching),
     )  # fmt: skip
     return STOPPED if result.reason == "stopped" else 0

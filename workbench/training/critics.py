@@ -35,9 +35,10 @@ def export_critics(run: str | Path, folder: str | Path, *, clip: str | Path, ove
     checkpoint.load_module(D, parts["D"], "D")
     checkpoint.load_module(heads, parts["heads"], "heads")
     learned = facts["config"]["lr_G"] > 0
-    beside = Path(run) / "model" if learned else Path(facts.get("started_from", {}).get("source", ""))
+    beside = Path(run) / "model" if learned else facts.get("started_from", {}).get("source")
     told = {"preset": facts["config"]["preset"], "images": newest.state["cur_nimg"], "G_learned": learned}
-    told |= _generator(beside)
+    if beside is not None:
+        told |= _generator(Path(beside))
     return save_critics(folder, D, heads, told, overwrite=overwrite)
 
 
