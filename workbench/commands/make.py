@@ -126,8 +126,8 @@ def train(
         data,
         out,
         clip=find_model(clip), vision_clip=find_model(vision_clip), judge=find_model(judge),
-        start_from=find_model(start_from), start_critics=find_model(start_critics), device=device, resume=resume,
-        stop_after_nimg=length("--pause-at", pause_at), **vars(watching),
+        start_from=find_model(start_from), start_critics=find_model(start_critics), device=device,
+        resume=resume, stop_after_nimg=length("--pause-at", pause_at), **vars(watching),
     )  # fmt: skip
     return STOPPED if result.reason == "stopped" else 0
 
