@@ -51,7 +51,8 @@ def evaluate_distance(
     """Measure how far pictures lie from a reference: Fréchet and kernel distance, precision, recall.
 
     Called FID and KID with Inception's published features alone. Every number is printed with what it
-    depends on. Interrupted, the same line goes on; `accelerate launch` shares it among processes.
+    depends on. Interrupted, the same line goes on; `accelerate launch --multi_gpu --num_processes N -m
+    workbench.cli evaluate distance …` shares it among processes, on CPUs too.
 
     Args:
         reference: Data set folder, folder of pictures, shards, or a file of statistics (.safetensors).

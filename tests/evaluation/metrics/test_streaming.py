@@ -1,7 +1,12 @@
 """A pass goes on where it was stopped, and several processes measure what one does."""
 
+import json
+import os
 import socket
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 import tiny_run
@@ -136,3 +141,26 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
             for line, one in zip(lines, alone.measurements, strict=True):
                 name, value = line.split("\t")
                 assert name == one.name and float(value) == pytest.approx(one.value, rel=1e-9)
+
+
+def test_accelerate_launch_gives_the_numbers_of_one_process(tmp_path):
+    """The commands of the README themselves, by two processes on a CPU and by one."""
+    folders = (noise_folder(tmp_path / "a", 130, 32), noise_folder(tmp_path / "b", 71, 32, seed=1, mean=140))
+    measure = ["-m", "workbench.cli", "evaluate", "distance", "--pictures", str(folders[0])]
+    measure += ["--reference", str(folders[1]), "--device", "cpu", "--fresh"]
+    accelerate = [str(Path(sys.executable).parent / "accelerate"), "launch", "--multi_gpu"]
+    accelerate += ["--num_processes", "2", "--main_process_port", str(free_port())]
+    found = {}
+    for name, launcher in (("one", [sys.executable]), ("two", accelerate)):
+        out = tmp_path / f"{name}.json"
+        process = subprocess.run(
+            [*launcher, *measure, "--out", str(out)], capture_output=True, text=True, timeout=300,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
+        found[name] = json.loads(out.read_text())
+    one, two = (found[name]["measurements"] for name in ("one", "two"))
+    assert len(one) == len(two) >= 4
+    for a, b in zip(one, two, strict=True):
+        assert a["name"] == b["name"] and a["statement"] == b["statement"]
+        assert b["value"] == pytest.approx(a["value"], rel=1e-6)
