@@ -48,7 +48,7 @@ def test_a_deeper_network_keeps_its_new_block_and_says_so(inputs, whole_run):
 def test_a_model_folder_gives_g_alone(inputs, whole_run):
     fresh, ours = (players(inputs, tiny_run.tiny_preset(), seed=7) for _ in range(2))
     taken = warm_start.take_over(ours, whole_run / "model")
-    assert taken.shares == {"G": 1.0, "D": 0.0} and taken.fresh == []
+    assert taken.shares == {"G": 1.0, "D": 0.0} and taken.fresh == [] and taken.images == 192  # by its card
     for key, value in newest(whole_run)[0].tensors()["G_ema"].items():
         assert torch.allclose(ours.G.state_dict()[key], value, atol=2e-3, rtol=1e-3), key  # float16 there
     assert all(torch.equal(a, b) for a, b in zip(fresh.D.parameters(), ours.D.parameters(), strict=True))
@@ -62,6 +62,8 @@ def test_a_run_begins_with_them_and_an_interruption_changes_nothing(inputs, whol
     same_run(tmp_path / "whole", tmp_path / "stopped")
     facts = json.loads((tmp_path / "whole" / "config.json").read_text())["started_from"]
     assert facts["source"] == str(whole_run) and facts["images"] == 192
+    card = (tmp_path / "whole" / "model" / "README.md").read_text()
+    assert f"- **Began from**: {whole_run.name} after 192 images" in card
     tiny_run.run_tiny(inputs, tmp_path / "fresh", images=64, seed=5)
     first, other = (
         (tmp_path / name / "samples" / "grid_000000000.png").read_bytes() for name in ("whole", "fresh")

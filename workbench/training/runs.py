@@ -196,8 +196,8 @@ def model_card(folder: Path, facts: dict, cur_nimg: int, seconds: float) -> dict
     """What a run's model says of itself: facts of config.json, the images it has seen, and the seconds of
     steps that this took.
     """
-    config = facts["config"]
-    return {
+    config, start = facts["config"], facts.get("started_from")
+    card = {
         "name": folder.resolve().name,
         "preset": config["preset"],
         "images": cur_nimg,
@@ -205,6 +205,11 @@ def model_card(folder: Path, facts: dict, cur_nimg: int, seconds: float) -> dict
         "seed": config["seed"],
         "data": facts["data"]["path"],
     }
+    if start is not None:
+        seen = "" if start.get("images") is None else f" after {start['images']:,} images"
+        source = Path(start["source"])
+        card["began_from"] = f"{source.parent.name if source.name == 'model' else source.name}{seen}"
+    return card
 
 
 def write_facts(folder: Path, facts: dict) -> None:

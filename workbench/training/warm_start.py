@@ -7,6 +7,7 @@ other pictures, another loss, or more blocks than it had.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,4 +98,14 @@ def _read(source: str | Path) -> tuple[dict[str, Tensors], int | None]:
             f"{folder} is no run and no model: it has neither checkpoints nor {WEIGHTS}. Give the folder "
             "named at `workbench train --out`, or a model folder."
         )
-    return {"G": read_tensors(folder / WEIGHTS)}, None
+    return {"G": read_tensors(folder / WEIGHTS)}, _images(folder)
+
+
+def _images(folder: Path) -> int | None:
+    """What the model's card says of the images it has seen; None where it does not."""
+    try:
+        card = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("card", {})
+    except (OSError, ValueError):  # weights alone are enough to start from
+        return None
+    images = card.get("images")
+    return images if isinstance(images, int) else None
