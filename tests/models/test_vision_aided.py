@@ -79,7 +79,9 @@ def test_coarse_maps_are_mixed_into_fine_ones_and_never_back():
 def test_calibration_brings_each_map_to_unit_deviation():
     heads = VisionAided(VisionAidedConfig(taps=("a", "b"), proj=32, width=32, embed_dim=8), [8, 16])
     maps = [torch.randn(4, 8, 8, 8) * 100, torch.randn(4, 16, 4, 4) * 0.01]
+    assert not heads.calibrated
     heads.calibrate(maps)
+    assert heads.calibrated
     for m, scale in zip(maps, heads.projection.scale, strict=True):
         assert abs((m * scale).square().mean().item() - 1) < 1e-4
 

@@ -71,6 +71,18 @@ def test_a_run_begins_with_them_and_an_interruption_changes_nothing(inputs, whol
     assert first != other
 
 
+def test_heads_that_are_taken_over_keep_the_scale_they_learned_with(inputs, tmp_path):
+    def scales(run):
+        return newest(run)[0].tensors()["heads"]["projection.scale"]
+
+    first, on, fresh = (tmp_path / name for name in ("first", "on", "fresh"))
+    options = {"heads": True, "images": 16}
+    tiny_run.run_tiny(inputs, first, **options, seed=5)
+    tiny_run.run_tiny(inputs, on, **options, seed=6, start_from=first)  # other pictures come first
+    tiny_run.run_tiny(inputs, fresh, **options, seed=6)
+    assert torch.equal(scales(on), scales(first)) and not torch.equal(scales(on), scales(fresh))
+
+
 def test_one_that_was_stopped_before_its_first_checkpoint_starts_from_there_again(
     inputs, whole_run, same_run, tmp_path, monkeypatch
 ):

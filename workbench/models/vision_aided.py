@@ -217,6 +217,11 @@ class VisionAided(nn.Module):
         self.projection = RandomProjection(channels, config.proj, config.seed)
         self.heads = nn.ModuleList(VisionHead(config) for _ in config.taps)
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the projection's scales were set, here or where the heads were taken from."""
+        return bool((self.projection.scale != 1).any())
+
     @torch.no_grad()
     def calibrate(self, maps: list[Tensor]) -> None:
         """Set the projection's scales from the maps of some real pictures (once, before training)."""

@@ -103,7 +103,12 @@ def _changed(players: Players, batch: StepBatch, pictures: Tensor, config: Train
 
 
 def calibrate(players: Players, batches: list[StepBatch]) -> None:
-    """Scale the heads' projections by the first real pictures, those of all shares alike."""
+    """Scale the heads' projections by the first real pictures, those of all shares alike.
+
+    Heads that were taken over keep the scale that they learned with.
+    """
+    if players.heads.calibrated:
+        return
     powers, scale = [], players.heads.projection.scale
     for batch in batches:
         players.heads.calibrate(players.tower(batch.images)[0])
