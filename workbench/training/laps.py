@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
@@ -13,43 +14,42 @@ from workbench.training.history import NAME as HISTORY
 from workbench.training.history import read_history
 
 
-def join_laps(earlier: str | Path, later: str | Path, out: str | Path) -> Path:
-    """The story of two runs in the new folder `out`, without weights; returns it.
+def join_laps(laps: Sequence[str | Path], out: str | Path) -> Path:
+    """The story of runs in their order, in the new folder `out`, without weights; returns it.
 
-    Image counts and seconds of the later lap go on where the earlier ended. Its grids count from where its G
-    began to learn: until then they all show what the earlier one ended with. config.json is the later lap's,
+    Image counts and seconds of each lap go on where the one before ended. Its grids count from where its G
+    began to learn: until then they all show what the lap before ended with. config.json is the last lap's,
     with a list `laps` of {"config", "images", "D_alone"}: the images that each took, and how many of them
-    before its G began to learn. `out` can be joined to a third. Raises WorkbenchError when `out` exists, or
-    either is no run that has begun.
+    before its G began to learn. A lap may be a folder that this made. Raises WorkbenchError when `out`
+    exists, or a lap is no run that has begun.
     """
-    earlier, later, out = Path(earlier), Path(later), Path(out)
+    laps, out = [Path(lap) for lap in laps], Path(out)
     if out.exists():
         raise WorkbenchError(f"{out} is already there and is not overwritten: move it away first.")
-    facts = [runs.read_run(run) for run in (earlier, later)]
-    first, second = (read_history(run) for run in (earlier, later))
-    for run, lines in ((earlier, first), (later, second)):
-        if not any(line["kind"] == "step" for line in lines):
-            raise WorkbenchError(f"{run} has told nothing of its training yet: train it first.")
-    end, alone = _images(first), _alone(second)
-    kept = {n: path for n, path in find_grids(later).items() if n > alone or alone == 0}
+    facts, lines, told, pictures = {}, [], [], {}
+    for lap in laps:
+        facts, own = runs.read_run(lap), read_history(lap)
+        if not any(line["kind"] == "step" for line in own):
+            raise WorkbenchError(f"{lap} has told nothing of its training yet: train it first.")
+        end, alone = _images(lines), _alone(own)
+        grids = {n: path for n, path in find_grids(lap).items() if n > alone or alone == 0}
+        names = {n: f"{FOLDER}/grid_{end + n:09d}{path.suffix}" for n, path in grids.items()}
+        pictures |= {names[n]: path for n, path in grids.items()}
+        if lines:
+            lines.append(_border(end, alone, facts))
+        lines += _moved(own, end, _seconds(lines), names)
+        told += facts.get("laps") or [{"config": facts["config"], "images": _images(own), "D_alone": alone}]
     (out / FOLDER).mkdir(parents=True)
-    for path in find_grids(earlier).values():
-        shutil.copyfile(path, out / FOLDER / path.name)
-    names = {}
-    for count, path in kept.items():
-        names[count] = f"{FOLDER}/grid_{end + count:09d}{path.suffix}"
-        shutil.copyfile(path, out / names[count])
-    lines = [*first, _border(end, alone), *_moved(second, end, _seconds(first), names)]
+    for name, path in pictures.items():
+        shutil.copyfile(path, out / name)
     data = "".join(json.dumps(line) + "\n" for line in lines).encode()
     write_whole(out / HISTORY, lambda handle: handle.write(data))
-    laps = facts[0].get("laps") or [{"config": facts[0]["config"], "images": end, "D_alone": _alone(first)}]
-    last = {"config": facts[1]["config"], "images": _images(second), "D_alone": alone}
-    write_json(out / "config.json", facts[1] | {"laps": [*laps, last]})
+    write_json(out / "config.json", facts | {"laps": told})
     return out
 
 
 def _images(lines: list[dict]) -> int:
-    return max(line["cur_nimg"] for line in lines)
+    return max((line["cur_nimg"] for line in lines), default=0)
 
 
 def _seconds(lines: list[dict]) -> float:
@@ -64,16 +64,17 @@ def _alone(lines: list[dict]) -> int:
     return steps[learns - 1]["cur_nimg"] if learns > 0 else 0
 
 
-def _border(end: int, alone: int) -> dict:
-    """The event at which the later lap starts."""
-    text = "A new run goes on from this G, with a fresh D and fresh heads."
+def _border(end: int, alone: int, facts: dict) -> dict:
+    """The event at which a later lap starts."""
+    known = facts.get("started_from", {}).get("shares", {}).get("D", 0.0) > 0
+    text = f"A new run goes on from this G, with {'its' if known else 'a fresh'} D."
     if alone > 0:
-        text += f" They learn alone for {alone} images before G goes on."
+        text += f" For {alone} images D learns alone, beside a G that stands still."
     return {"kind": "event", "cur_nimg": end, "event": "lap", "text": text}
 
 
 def _moved(lines: list[dict], by: int, after: float, names: dict[int, str]) -> list[dict]:
-    """The later lap's lines with counts and seconds that go on; of its samples those that `names` names."""
+    """A lap's lines with counts and seconds that go on; of its samples those that `names` names."""
     moved = []
     for line in lines:
         if line["kind"] == "sample":
