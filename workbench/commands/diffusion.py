@@ -41,6 +41,7 @@ def train(
     seed: int = 0,
     lr: Weight = None,
     clip: str = CLIP,
+    start_from: Text = None,
     sample_every: Amount = None,
     checkpoint_every: Amount = None,
     grid: Grid = None,
@@ -59,6 +60,7 @@ def train(
         seed: Seed of weights, batches and noise.
         lr: Learning rate of Adam; 1e-3 when left out.
         clip: CLIP folder or open_clip name whose text tower reads the captions.
+        start_from: Baseline whose weights a new run begins with; what they had seen counts on.
         sample_every: Between two grids of pictures; at first four times as often.
         checkpoint_every: Between two checkpoints.
         grid: Shape of the grids; 6x4 when left out.
@@ -73,7 +75,8 @@ def train(
         checkpoint_every_nimg=checkpoint_every, grid=grid,
     )  # fmt: skip
     config = DiffusionConfig(preset=preset, seed=seed, precision=precision, **given)
-    result = train_baseline(config, data, out, clip=find_model(clip), device=device)
+    start = find_model(start_from)
+    result = train_baseline(config, data, out, clip=find_model(clip), start_from=start, device=device)
     return STOPPED if result.reason == "stopped" else 0
 
 

@@ -50,9 +50,8 @@ def evaluate_distance(
 ) -> None:
     """Measure how far pictures lie from a reference: Fréchet and kernel distance, precision, recall.
 
-    Called FID and KID with Inception's published features alone. Every number is printed with what it
-    depends on. Interrupted, the same line goes on; `accelerate launch --multi_gpu --num_processes N -m
-    workbench.cli evaluate distance …` shares it among processes, on CPUs too.
+    Called FID and KID with Inception's published features alone. Each number says what it depends on. What is
+    interrupted goes on by the same line; `accelerate launch --multi_gpu` shares it, among CPUs too.
 
     Args:
         reference: Data set folder, folder of pictures, shards, or a file of statistics (.safetensors).

@@ -27,8 +27,10 @@ class RunConfig:
 
     images, minutes: budget, one of them at least; minutes of steps alone, as a GAN's history counts them,
     over all calls. lr: of Adam, reached after warmup_nimg images; from decay_nimg on it falls as one over the
-    square root of the images (Karras et al. 2024, Eq. 67). ema_halflife_kimg, ema_rampup, clip_norm: as of
-    `TrainConfig`. *_every_nimg: images between log lines, grids, checkpoints. grid: columns and rows.
+    square root of the images (Karras et al. 2024, Eq. 67). earlier_nimg: images that the weights had seen
+    when the run began: they count for the fall and for the average, not for the warm-up. ema_halflife_kimg,
+    ema_rampup, clip_norm: as of `TrainConfig`. *_every_nimg: images between log lines, grids, checkpoints.
+    grid: columns and rows.
     """
 
     images: Length | None = None
@@ -38,6 +40,7 @@ class RunConfig:
     lr: float = 1e-3
     warmup_nimg: int = 2_000
     decay_nimg: int = 60_000
+    earlier_nimg: int = 0
     ema_halflife_kimg: float = 5.0
     ema_rampup: float = 0.05
     clip_norm: float = 2.0
@@ -59,7 +62,8 @@ class RunConfig:
         for name in ("images", *_INTERVALS):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, parse_length(name, getattr(self, name)))
-        for name, low in (("batch_size", 2), ("keep_checkpoints", 1), ("warmup_nimg", 0), ("decay_nimg", 1)):
+        least = {"batch_size": 2, "keep_checkpoints": 1, "warmup_nimg": 0, "decay_nimg": 1, "earlier_nimg": 0}
+        for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise WorkbenchError(f"{name} is {value!r}: expected a whole number of at least {low}.")
@@ -77,11 +81,12 @@ class RunConfig:
     def lr_scale(self, cur_nimg: int) -> float:
         """The rate at `cur_nimg` as a share of `lr`."""
         warm = min(1.0, (cur_nimg + self.batch_size) / self.warmup_nimg) if self.warmup_nimg else 1.0
-        return warm / math.sqrt(max(1.0, cur_nimg / self.decay_nimg))
+        return warm / math.sqrt(max(1.0, (self.earlier_nimg + cur_nimg) / self.decay_nimg))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `from_json` reads them back."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        """Plain values, earlier_nimg only where there are any; `from_json` reads them back."""
+        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return plain if self.earlier_nimg else {n: v for n, v in plain.items() if n != "earlier_nimg"}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunConfig:

@@ -6,6 +6,7 @@ Letters: B pictures of a batch [B, 3, S, S] in [-1, 1].
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from workbench.datasets.loading import Batches
 from workbench.datasets.shards.files import public_name
 from workbench.datasets.sources import home_of, open_table
 from workbench.datasets.table import PictureTable
-from workbench.diffusion import runs, schedule
+from workbench.diffusion import begin, runs, schedule
 from workbench.diffusion.baseline import BaselineConfig, attend_for_training, baseline_for, build
 from workbench.diffusion.conditioning import NOTHING, Condition, predict
 from workbench.diffusion.config import DiffusionConfig
@@ -26,6 +27,7 @@ from workbench.diffusion.model import DiffusionModel
 from workbench.models import presets
 from workbench.models.text import TextEncoder
 from workbench.noise import generator_for
+from workbench.training import checkpoint
 from workbench.training import runs as gan_runs
 from workbench.training.batches import grid_plan
 from workbench.training.captions import CaptionTable
@@ -46,6 +48,7 @@ def train_baseline(
     *,
     clip: str | Path = MINI_CLIP,
     network: BaselineConfig | None = None,
+    start_from: str | Path | None = None,
     device: str | None = None,
     stop_after_nimg: Length | None = None,
     progress: bool = True,
@@ -53,8 +56,10 @@ def train_baseline(
     """Train on a data set, as `open_table` takes it, into a run folder, or go on with the run there.
 
     clip: whose text tower reads, frozen. network: instead of the one that matches config.preset's G.
-    stop_after_nimg: pause at that image count. SIGINT and SIGTERM finish the step, save and return. A budget
-    (images, minutes) may be raised to go on. Raises WorkbenchError and OSError in one sentence.
+    start_from: folder or Hub name of a baseline whose weights a new run begins with; what they had seen
+    counts on, for the rates and in the card. stop_after_nimg: pause at that image count. SIGINT and SIGTERM
+    finish the step, save and return. A budget (images, minutes) may be raised to go on. Raises WorkbenchError
+    and OSError in one sentence.
     """
     out = Path(out)
     old = runs.present(out, runs.BASELINE)
@@ -63,6 +68,9 @@ def train_baseline(
     say: Callable[[str], None] = tqdm.write if progress else (lambda text: None)
     encoder = TextEncoder.from_pretrained(clip, device=machine.device)
     network = network or baseline_for(presets.preset(config.preset).generator, embed_dim=encoder.embed_dim)
+    start = begin.start_of(start_from, old, network, encoder)
+    if start is not None:
+        config = replace(config, earlier_nimg=start.images)
     with gan_runs.held(out), own_randomness(), hardware.kept_memory(), signals() as stop:
         table = open_table(data, network.resolution, progress=progress)
         config = config.for_epoch(len(table))
@@ -71,12 +79,15 @@ def train_baseline(
             runs.BASELINE, config, machine, precision, network=network.to_json(),
             data={"path": public_name(data), **gan_runs.fingerprint(table)},
             text_encoder=encoder.fingerprint(), grid={"prompts": prompts, "seeds": seeds},
+            **({} if start is None else {"started_from": start.to_json()}),
         )  # fmt: skip
         facts = runs.claim(out, old, facts)
         task = Denoising(
             config, network, encoder, table, torch.device(machine.device), precision,
             facts=facts, captions=home_of(data) / "captions", say=say,
         )  # fmt: skip
+        if start is not None and checkpoint.newest_nimg(out) is None:
+            begin.take_over((task.unet, task.ema.model), start, say)
         return run_task(
             task,
             config,
@@ -133,8 +144,9 @@ class Denoising:
         )  # fmt: skip
         if finite:
             beta = ema_beta(
-                config.batch_size, cur_nimg + count, config.ema_halflife_kimg, ramp_up=config.ema_rampup
-            )
+                config.batch_size, config.earlier_nimg + cur_nimg + count, config.ema_halflife_kimg,
+                ramp_up=config.ema_rampup,
+            )  # fmt: skip
             self.ema.update(self.unet, beta)
         return {"loss": loss.detach(), "norm": norm, "finite": torch.tensor(finite), **by_noise(errors, t)}
 
@@ -150,9 +162,11 @@ class Denoising:
         ).images  # fmt: skip
 
     def save(self, folder: Path, cur_nimg: int, seconds: float) -> None:
+        before = self.facts.get("started_from", {})
         card = {
-            "name": folder.parent.resolve().name, "preset": self.config.preset, "images": cur_nimg,
-            "seed": self.config.seed, "seconds": round(seconds, 1), "data": self.facts["data"]["path"],
+            "name": folder.parent.resolve().name, "preset": self.config.preset,
+            "images": before.get("images", 0) + cur_nimg, "seed": self.config.seed,
+            "seconds": round(before.get("seconds", 0.0) + seconds, 1), "data": self.facts["data"]["path"],
             "machine": self.facts["machine"]["cpu"], "precision": self.precision,
         }  # fmt: skip
         self.model(card).save_pretrained(folder, overwrite=True)
