@@ -101,6 +101,8 @@ test-long: $(DEV_READY)
 # Everything that ships, from nothing, under runs/demo: hours on two cores. Each step that is done is not done again,
 # and each that was interrupted goes on where it was.
 DEMO := runs/demo
+# The demo model is trained in two laps: the second goes on from the first one's G, once a fresh D has caught up with it.
+LAST := $(DEMO)/second/shepherd-64
 DEVICE := $(if $(filter cuda,$(PROFILE)),cuda,cpu)
 
 demo-models: $(APP_READY)
@@ -112,16 +114,20 @@ demo-models: $(APP_READY)
 	if [ ! -f $(DEMO)/judge/model.safetensors ]; then $(RUN) train-judge --out $(DEMO)/judge; fi
 	$(RUN) train --preset shepherd-64 --data $(DEMO)/world --out $(DEMO)/shepherd-64 \
 	  --clip $(DEMO)/mini-clip --judge $(DEMO)/judge --device $(DEVICE)
-	$(RUN) gif $(DEMO)/shepherd-64
-	$(RUN) evaluate faithfulness --model $(DEMO)/shepherd-64/model --judge $(DEMO)/judge --device $(DEVICE) --json \
+	$(RUN) train --config benchmarks/second_lap_critics.json --data $(DEMO)/world --out $(DEMO)/second/critics \
+	  --start-from $(DEMO)/shepherd-64/model --clip $(DEMO)/mini-clip --judge $(DEMO)/judge --device $(DEVICE)
+	$(RUN) train --config benchmarks/second_lap.json --data $(DEMO)/world --out $(LAST) \
+	  --start-from $(DEMO)/second/critics --clip $(DEMO)/mini-clip --judge $(DEMO)/judge --device $(DEVICE)
+	$(RUN) gif $(LAST)
+	$(RUN) evaluate faithfulness --model $(LAST)/model --judge $(DEMO)/judge --device $(DEVICE) --json \
 	  | tee $(DEMO)/faithfulness.json
-	if [ ! -f $(DEMO)/shepherd-64/model/latents/directions.json ]; then
-	  $(RUN) directions --model $(DEMO)/shepherd-64/model --judge $(DEMO)/judge --device $(DEVICE)
+	if [ ! -f $(LAST)/model/latents/directions.json ]; then
+	  $(RUN) directions --model $(LAST)/model --judge $(DEMO)/judge --device $(DEVICE)
 	fi
-	if [ ! -f $(DEMO)/shepherd-64/model/latents/encoder.json ]; then
-	  $(RUN) train-encoder --model $(DEMO)/shepherd-64/model --device $(DEVICE)
+	if [ ! -f $(LAST)/model/latents/encoder.json ]; then
+	  $(RUN) train-encoder --model $(LAST)/model --device $(DEVICE)
 	fi
-	$(RUN) train --preset critics-64 --start-from $(DEMO)/shepherd-64/model --data $(DEMO)/world \
+	$(RUN) train --preset critics-64 --start-from $(LAST)/model --data $(DEMO)/world \
 	  --out $(DEMO)/critics-64 --eval-every 0 --sample-every 40kimg --clip $(DEMO)/mini-clip --device $(DEVICE)
 	$(RUN) export-critics $(DEMO)/critics-64 --out $(DEMO)/critics --clip $(DEMO)/mini-clip --overwrite
 	$(RUN) diffusion train --preset shepherd-64 --data $(DEMO)/world --out $(DEMO)/shepherd-64-diffusion --images 210000 \
@@ -134,7 +140,7 @@ demo-models: $(APP_READY)
 	$(RUN) train --preset shepherd-up4 --data $(DEMO)/world-256 --out $(DEMO)/shepherd-up4 \
 	  --start-from $(DEMO)/up4-by-pixels --clip $(DEMO)/mini-clip --device $(DEVICE)
 	$(RUN) ablate --data $(DEMO)/world --out $(DEMO)/ablation --clip $(DEMO)/mini-clip --judge $(DEMO)/judge --device $(DEVICE)
-	echo "The models are in $(DEMO). Look at them: $(RUN) app --model $(DEMO)/shepherd-64/model"
+	echo "The models are in $(DEMO). Look at them: $(RUN) app --model $(LAST)/model"
 
 # README's picture of the shipped model: drawn as PNG, shipped as WebP.
 define SAMPLES
@@ -155,16 +161,20 @@ define REPORT
 	cp runs/reports/shepherd-64/report.{html,json} assets/reports/shepherd-64/
 endef
 
-# Put a finished run where the app, the notebooks and README look for it. Of its grids as many as have room in what ships.
-RUN_TO_SHIP ?= $(DEMO)/shepherd-64
-GRIDS ?= 11
+# Put a finished run where the app, the notebooks and README look for it, with the story of the laps before it. Of their
+# grids as many as have room in what ships.
+LAPS ?= $(DEMO)/shepherd-64 $(DEMO)/second/critics $(LAST)
+RUN_TO_SHIP := $(lastword $(LAPS))
+GRIDS ?= 10
 ship: $(APP_READY)
-	@test -d "$(RUN_TO_SHIP)/model" || { echo "error: $(RUN_TO_SHIP) is no finished run: make demo-models, or RUN_TO_SHIP=runs/…" >&2; exit 2; }
+	@test -d "$(RUN_TO_SHIP)/model" || { echo "error: $(RUN_TO_SHIP) is no finished run: make demo-models, or LAPS=\"runs/…\"" >&2; exit 2; }
+	rm -rf runs/joined
+	$(PY) -c 'import sys; from workbench.training.laps import join_laps; join_laps(sys.argv[1:], "runs/joined")' $(LAPS)
 	rm -rf assets/models/shepherd-64 assets/training/shepherd-64
 	mkdir -p assets/models
 	$(PY) -c 'import sys; from workbench.training.shipping import ship_model, ship_run; \
 	  ship_model(sys.argv[1] + "/model", "assets/models/shepherd-64", encoder="assets/models/mini-clip"); \
-	  ship_run(sys.argv[1], "assets/training/shepherd-64", grids=$(GRIDS))' "$(RUN_TO_SHIP)"
+	  ship_run("runs/joined", "assets/training/shepherd-64", grids=$(GRIDS))' "$(RUN_TO_SHIP)"
 	if [ -d "$(DEMO)/critics" ]; then rm -rf assets/models/critics-64; cp -r "$(DEMO)/critics" assets/models/critics-64; fi
 	$(SAMPLES)
 

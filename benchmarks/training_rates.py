@@ -1,10 +1,11 @@
-"""Images per second at which the demo GAN and the diffusion baseline train, in turns in one process.
+"""Minutes that the trainings of the demo GAN and of the diffusion baseline take on this machine, idle.
 
-    python benchmarks/training_rates.py --data runs/world --images 210000
+    python benchmarks/training_rates.py --data runs/world
 
 What a run's own clock says also holds what else the machine did meanwhile; this says what either training
-takes by itself. Whole steps with all losses, penalties at their interval and the making of batches included.
-Prints one JSON object: medians over the rounds, and the minutes that `images` pictures take at them.
+takes by itself. Each stage of what ships is timed in turns with the others in one process: whole steps with
+all losses, penalties at their interval and the making of batches included. Prints one JSON object: medians
+over the rounds, and the minutes that the stages' pictures take at them.
 """
 
 from __future__ import annotations
@@ -20,12 +21,35 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "assets" / "models" / "mini-clip"
+GAN, DIFFUSION = (ROOT / "assets" / "training" / name for name in ("shepherd-64", "shepherd-64-diffusion"))
 
 Round = Callable[[int], int]  # number of a round -> pictures that its steps took
 
 
-def gan_round(data: str, precision: str) -> Round:
-    """Whole intervals of the penalties of a fresh shepherd-64."""
+def stages() -> list[tuple[str, dict, int]]:
+    """(name, settings of the training, real images) of each stage of the GAN that ships: D that learns beside
+    a G that stands still is one by itself.
+    """
+    facts = json.loads((GAN / "config.json").read_text(encoding="utf-8"))
+    laps = facts.get("laps") or [{"config": facts["config"], "images": images_of(GAN), "D_alone": 0}]
+    found = []
+    for number, lap in enumerate(laps, 1):
+        if lap["D_alone"]:
+            found.append((f"lap {number}, D alone", {**lap["config"], "lr_G": 0.0}, lap["D_alone"]))
+        if learning := lap["images"] - lap["D_alone"]:
+            found.append((f"lap {number}", lap["config"], learning))
+    return found
+
+
+def images_of(run: Path) -> int:
+    """Real images that a run has seen in all."""
+    from workbench.training.history import read_history
+
+    return max(line["cur_nimg"] for line in read_history(run))
+
+
+def gan_round(data: str, precision: str, settings: dict) -> Round:
+    """Some 512 pictures and whole intervals of the penalties of a fresh shepherd-64."""
     from workbench.datasets.sources import open_table
     from workbench.models import presets
     from workbench.training.accumulation import take_step
@@ -33,7 +57,8 @@ def gan_round(data: str, precision: str) -> Round:
     from workbench.training.config import TrainConfig
     from workbench.training.players import build
 
-    chosen, config = presets.preset("shepherd-64"), TrainConfig.for_preset("shepherd-64", precision=precision)
+    config = TrainConfig.from_json({**settings, "precision": precision})
+    chosen = presets.preset("shepherd-64")
     players = build(chosen, config, CLIP, "cpu", precision)
     table = open_table(data, chosen.generator.resolution, progress=False)
     feed = Feed(table, players.captions, config, chosen.generator.z_dim, torch.device("cpu"))
@@ -71,34 +96,38 @@ def diffusion_round(data: str, precision: str) -> Round:
 
 
 def main() -> None:
-    """Time both in turns and print what was found."""
+    """Time all in turns and print what was found."""
     from workbench import hardware
     from workbench.evaluation.figures import provenance
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", default="runs/world")
-    parser.add_argument("--images", type=int, default=210_000)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     precision = hardware.probe("cpu").precision
     with hardware.kept_memory():  # as both trainers do
-        rounds = {"gan": gan_round(args.data, precision), "diffusion": diffusion_round(args.data, precision)}
-        rates: dict[str, list[float]] = {name: [] for name in rounds}
+        timed = [("gan", name, gan_round(args.data, precision, own), count) for name, own, count in stages()]
+        baseline = diffusion_round(args.data, precision)
+        timed.append(("diffusion", "the whole", baseline, images_of(DIFFUSION)))
+        rates: list[list[float]] = [[] for _ in timed]
         for number in range(args.rounds + 1):
-            for name, run in rounds.items():
+            for (_, _, run, _), seen in zip(timed, rates, strict=True):
                 begun = time.perf_counter()
                 count = run(number)
                 if number > 0:  # the first brings weights into their layouts
-                    rates[name].append(count / (time.perf_counter() - begun))
-    found = {
-        name: {
-            "images_per_s": statistics.median(rate), "least": min(rate), "most": max(rate),
-            "minutes": args.images / statistics.median(rate) / 60,
-        }
-        for name, rate in rates.items()
-    }  # fmt: skip
-    about = {"images": args.images, "rounds": args.rounds, "threads": torch.get_num_threads()}
-    print(json.dumps({**about, "precision": precision, **found, **provenance()}, indent=1))
+                    seen.append(count / (time.perf_counter() - begun))
+    found: dict[str, dict] = {
+        kind: {"images": 0, "minutes": 0.0, "stages": []} for kind in ("gan", "diffusion")
+    }
+    for (kind, name, _, images), seen in zip(timed, rates, strict=True):
+        rate = statistics.median(seen)
+        own = {"name": name, "images": images, "images_per_s": rate, "least": min(seen), "most": max(seen)}
+        own["minutes"] = images / rate / 60
+        found[kind]["stages"].append(own)
+        for total in ("images", "minutes"):
+            found[kind][total] += own[total]
+    about = {"rounds": args.rounds, "threads": torch.get_num_threads(), "precision": precision}
+    print(json.dumps({**about, **found, **provenance()}, indent=1))
 
 
 if __name__ == "__main__":

@@ -72,13 +72,30 @@ def test_the_history_names_what_ships_and_is_else_the_same(run, tmp_path):
     for old, new in zip(before, after, strict=True):
         assert old.keys() == new.keys() and old["cur_nimg"] == new["cur_nimg"]
         if old["kind"] == "step":
-            assert (new["loss"], new["parts"], new["none"]) == (0.3333333, [0.6666667, 7], None)
+            assert (new["loss"], new["parts"], new["none"]) == (0.33333, [0.66667, 7], None)
+
+
+def test_neighbouring_steps_of_a_long_history_are_told_as_one(run, tmp_path):
+    def step(k, **more):
+        return {"kind": "step", "cur_nimg": 10 * k, "seconds": 0.5 * k, "D.loss": float(k), **more}
+
+    lines = [step(k, **({"G.loss": 1.0} if k > 600 else {})) for k in range(1, 1201)]
+    lines.insert(7, {"kind": "event", "cur_nimg": 70, "event": "lap", "text": "so"})
+    (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = ship_run(run, tmp_path / "out")
+    steps = read_history(out, "step")
+    assert len(steps) == 400  # three of 1,200 in one
+    assert steps[0] == {"kind": "step", "cur_nimg": 30, "seconds": 1.5, "D.loss": 2.0}
+    assert [line["cur_nimg"] for line in read_history(out, "event")] == [70]
+    assert ["G.loss" in line for line in steps] == [False] * 200 + [True] * 200
+    again = ship_run(out, tmp_path / "again")
+    assert (again / "history.jsonl").read_bytes() == (out / "history.jsonl").read_bytes()
 
 
 def test_a_history_alone_names_no_grid(run, tmp_path):
     shipped = read_history(ship_history(run, tmp_path / "out").parent)
     assert [line["cur_nimg"] for line in shipped] == list(COUNTS)
-    assert all(line["kind"] == "step" and line["loss"] == 0.3333333 for line in shipped)
+    assert all(line["kind"] == "step" and line["loss"] == 0.33333 for line in shipped)
 
 
 def test_webp_is_close_to_the_picture_and_made_once(run, tmp_path):

@@ -151,12 +151,21 @@ def test_training_rates_are_those_recorded_or_the_command_for_them(tmp_path):
     assert "benchmarks/training_rates.py" in racing_plots.rates_table(None).markdown
     file = tmp_path / racing.RATES
     file.parent.mkdir(parents=True)
-    found = {"images": 210_000, "gan": {"images_per_s": 20.0, "minutes": 175.0},
-             "diffusion": {"images_per_s": 17.5, "minutes": 200.0}}  # fmt: skip
+    stage = {"name": "lap 1", "images": 210_000, "images_per_s": 20.0, "minutes": 175.0}
+    alone = {"name": "lap 2, D alone", "images": 30_000, "images_per_s": 50.0, "minutes": 10.0}
+    whole = {"name": "the whole", "images": 210_000, "images_per_s": 17.5, "minutes": 200.0}
+    found = {
+        "gan": {"images": 240_000, "minutes": 185.0, "stages": [stage, alone]},
+        "diffusion": {"images": 210_000, "minutes": 200.0, "stages": [whole]},
+    }
     file.write_text(json.dumps(found))
     lines = racing_plots.rates_table(racing.training_rates(tmp_path)).markdown.splitlines()
-    assert "minutes for 210,000 pictures" in lines[0]
-    assert lines[2:] == ["| GAN | 20.0 | 175 |", "| diffusion model | 17.5 | 200 |"]
+    assert lines[2:] == [
+        "| GAN, lap 1 | 210,000 | 20.0 | 175 |",
+        "| GAN, lap 2, D alone | 30,000 | 50.0 | 10 |",
+        "| **GAN** | **240,000** | **21.6** | **185** |",
+        "| diffusion model | 210,000 | 17.5 | 200 |",
+    ]
 
 
 def test_costs_are_counted_afresh_each_time(racers):

@@ -15,8 +15,9 @@ from workbench.training.grids import EXPECTED, FOLDER, find_grids
 from workbench.training.history import NAME as HISTORY
 
 QUALITY = 90  # of 100; below it, edges of 64 px pictures begin to ring at twice their size
-_DIGITS = 7  # significant ones: a statistic is computed in float32
-FILM_BYTES, FILM_COLOURS, FILM_SECONDS = 500_000, 128, 7.0
+_DIGITS = 5  # significant ones: more than a curve shows
+_MOST_STEPS = 500  # lines of losses: a curve has as many pixels
+FILM_BYTES, FILM_COLOURS, FILM_SECONDS = 430_000, 96, 7.0
 
 
 def to_webp(picture: str | Path, folder: str | Path) -> Path:
@@ -47,8 +48,9 @@ def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
     """A copy of a finished run that is small enough to ship, in the new folder `out`; returns it.
 
     grids: how many, evenly by their order, first and last among them. Their lines of the history name the
-    files that ship; its numbers keep seven digits. The film is drawn from all grids of `run`, as many as fit
-    into 500 kB. Raises WorkbenchError when `out` exists, or `run` is no run with grids.
+    files that ship; its numbers keep five digits, and of a long one neighbouring step lines are told as one.
+    The film is drawn from all grids of `run`, as many as fit into 430 kB. Raises WorkbenchError when `out`
+    exists, or `run` is no run with grids.
     """
     run, out = Path(run), Path(out)
     if grids < 2:
@@ -117,11 +119,38 @@ def _evenly(counts: list[int], wanted: int) -> list[int]:
 def _shipped(history: bytes, names: dict[int, str]) -> bytes:
     """The history with the new file of each sample whose count is in `names`, and numbers in `_DIGITS`."""
     lines = []
-    for record in map(json.loads, history.splitlines()):
+    for record in _thinned([json.loads(line) for line in history.splitlines()]):
         if record["kind"] == "sample":
             record["file"] = names.get(record["cur_nimg"], record["file"])
         lines.append(json.dumps(_rounded(record)))
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _thinned(records: list[dict]) -> list[dict]:
+    """With at most `_MOST_STEPS` step lines, or few more: neighbours become one, at the count of the last."""
+    together = -(-sum(record["kind"] == "step" for record in records) // _MOST_STEPS)
+    kept: list[dict] = []
+    group: list[dict] = []
+    for k, record in enumerate(records):
+        if together < 2 or record["kind"] != "step":
+            kept.append(record)
+            continue
+        group.append(record)
+        after = next((later for later in records[k + 1 :] if later["kind"] == "step"), {})
+        if len(group) == together or after.keys() != record.keys():
+            kept.append(_mean(group))
+            group = []
+    return kept
+
+
+def _mean(steps: list[dict]) -> dict:
+    """One step line for several, whose statistics are means already; counts and clock are the last one's."""
+    as_last = ("kind", "cur_nimg", "step", "seconds", "lr")
+    return {
+        name: value if name in as_last or not isinstance(value, int | float)
+        else sum(step[name] for step in steps) / len(steps)
+        for name, value in steps[-1].items()
+    }  # fmt: skip
 
 
 def _rounded(value: object) -> object:

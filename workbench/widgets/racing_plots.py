@@ -226,13 +226,15 @@ def training_table(racers: Racers, histories: Mapping[str, Sequence[dict]]) -> P
     rows = []
     for kind, network in networks.items():
         card = getattr(racers, kind).card
-        logged = [line["seconds"] for line in histories.get(kind, ()) if line["kind"] == "step"]
-        own = card.get("seconds") or (logged[-1] if logged else None)
-        minutes = "not recorded" if own is None else f"{own / 60:.0f}"
+        # A card counts its own run alone; the history goes through all laps.
+        logged = [line for line in histories.get(kind, ()) if line["kind"] == "step"]
+        own = max([line["seconds"] for line in logged] + [card.get("seconds", 0)])
+        seen = max([line["cur_nimg"] for line in logged] + [card.get("images", 0)])
+        minutes = "not recorded" if not own else f"{own / 60:.0f}"
         if card.get("teacher_seconds"):
             minutes += f", after its teacher's {card['teacher_seconds'] / 60:.0f}"
         count = sum(p.numel() for p in network.parameters())
-        rows.append([WORDS[kind], f"{count / 1e6:.2f} M", f"{card.get('images', 0):,}", minutes])
+        rows.append([WORDS[kind], f"{count / 1e6:.2f} M", f"{seen:,}", minutes])
     return rows_table(["", "parameters that draw", "pictures seen", "minutes of training"], rows)
 
 
@@ -240,12 +242,17 @@ def rates_table(rates: Mapping[str, Any] | None) -> Page:
     """What `racing.training_rates` read: how fast either training is by itself, taken in turns."""
     if rates is None:
         return Page("Not measured yet: `python benchmarks/training_rates.py` takes both trainings in turns.")
-    rows = [
-        [WORDS[kind], f"{rates[kind]['images_per_s']:.1f}", f"{rates[kind]['minutes']:.0f}"]
-        for kind in ("gan", "diffusion")
-    ]
-    head = ["", "pictures a second while it trains", f"minutes for {rates['images']:,} pictures"]
-    return rows_table(head, rows)
+    rows = []
+    for kind in ("gan", "diffusion"):
+        for stage in rates[kind]["stages"]:
+            several = f", {stage['name']}" if len(rates[kind]["stages"]) > 1 else ""
+            speed, minutes = f"{stage['images_per_s']:.1f}", f"{stage['minutes']:.0f}"
+            rows.append([WORDS[kind] + several, f"{stage['images']:,}", speed, minutes])
+        if len(rates[kind]["stages"]) > 1:
+            whole, minutes = rates[kind]["images"], rates[kind]["minutes"]
+            row = [WORDS[kind], f"{whole:,}", f"{whole / minutes / 60:.1f}", f"{minutes:.0f}"]
+            rows.append([f"**{cell}**" for cell in row])
+    return rows_table(["", "pictures", "pictures a second while it trains", "minutes"], rows)
 
 
 # --- what it costs ------------------------------------------------------------------------------------------
