@@ -178,13 +178,15 @@ ship: $(APP_READY)
 	if [ -d "$(DEMO)/critics" ]; then rm -rf assets/models/critics-64; cp -r "$(DEMO)/critics" assets/models/critics-64; fi
 	$(SAMPLES)
 
-# The race's other lanes, where the app and the notebooks look for them; their histories without grids.
+# The race's other lanes, where the app and the notebooks look for them; their histories without grids. RACE_LAPS:
+# folders with a run of either, in the order of their laps; the last ones' models ship.
+RACE_LAPS ?= $(DEMO)
 ship-race: $(APP_READY)
-	@rm -rf assets/models/shepherd-64-{diffusion,student} assets/training/shepherd-64-{diffusion,student}
-	$(PY) -c 'from workbench.training.shipping import ship_history, ship_model; \
-	  [(ship_model(f"$(DEMO)/{name}/model", f"assets/models/{name}", encoder="assets/models/mini-clip"), \
-	    ship_history(f"$(DEMO)/{name}", f"assets/training/{name}")) \
-	   for name in ("shepherd-64-diffusion", "shepherd-64-student")]'
+	@rm -rf assets/models/shepherd-64-{diffusion,student}
+	$(PY) -c 'import sys; from workbench.training.shipping import ship_history, ship_model; \
+	  [(ship_model(f"{sys.argv[-1]}/{name}/model", f"assets/models/{name}", encoder="assets/models/mini-clip"), \
+	    ship_history([f"{lap}/{name}" for lap in sys.argv[1:]], f"assets/training/{name}")) \
+	   for name in ("shepherd-64-diffusion", "shepherd-64-student")]' $(RACE_LAPS)
 
 # Every shipped number and picture of the shipped models, measured again: some two hours on two idle cores, the half of
 # them for the race. What takes another environment is named and left alone.

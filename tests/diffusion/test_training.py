@@ -170,34 +170,6 @@ def test_a_folder_of_something_else_is_refused(inputs, tmp_path):
 # ---------------------------------------------------------------- on from another
 
 
-def test_a_run_goes_on_from_a_baseline_and_counts_on(inputs, whole, tmp_path):
-    run_baseline(inputs, tmp_path / "on", images=32, seed=3, start_from=whole / "model")
-    first = checkpoint.read(min((tmp_path / "on" / checkpoint.FOLDER).iterdir())).tensors()
-    given = DiffusionModel.from_pretrained(whole / "model", device="cpu").unet.state_dict()
-    for part in ("unet", "unet_ema"):
-        assert all(torch.equal(value, given[name]) for name, value in first[part].items())
-    facts = json.loads((tmp_path / "on" / "config.json").read_text())
-    assert facts["config"]["earlier_nimg"] == 96 and facts["started_from"]["images"] == 96
-    card, before = (
-        json.loads((run / "model" / "config.json").read_text())["card"] for run in (tmp_path / "on", whole)
-    )
-    assert card["images"] == 128 and card["seconds"] > before["seconds"]
-
-    run_baseline(
-        inputs, tmp_path / "stopped", images=32, seed=3, start_from=whole / "model", stop_after_nimg=8
-    )
-    run_baseline(inputs, tmp_path / "stopped", images=32, seed=3)  # where it started from is on record
-    assert killing.differences(tmp_path / "on", tmp_path / "stopped") == []
-
-
-def test_what_a_baseline_cannot_start_from_is_refused(inputs, whole, tmp_path):
-    with pytest.raises(WorkbenchError, match=r"U-Net of .* start from a baseline of the same preset"):
-        run_baseline(inputs, tmp_path / "a", network=None, start_from=whole / "model")
-    with pytest.raises(WorkbenchError, match="no model folder"):
-        run_baseline(inputs, tmp_path / "a", start_from=tmp_path / "nowhere")
-    assert not (tmp_path / "a").exists()
-
-
 # ---------------------------------------------------------------- settings
 
 

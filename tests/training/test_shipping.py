@@ -93,9 +93,18 @@ def test_neighbouring_steps_of_a_long_history_are_told_as_one(run, tmp_path):
 
 
 def test_a_history_alone_names_no_grid(run, tmp_path):
-    shipped = read_history(ship_history(run, tmp_path / "out").parent)
+    shipped = read_history(ship_history([run], tmp_path / "out").parent)
     assert [line["cur_nimg"] for line in shipped] == list(COUNTS)
     assert all(line["kind"] == "step" and line["loss"] == 0.33333 for line in shipped)
+
+
+def test_histories_of_laps_go_on(run, tmp_path):
+    once = ship_history([run], tmp_path / "once").parent
+    laps = read_history(ship_history([once, run], tmp_path / "out").parent)
+    steps = [line for line in laps if line["kind"] == "step"]
+    assert [line["cur_nimg"] for line in steps] == [*COUNTS, *(max(COUNTS) + n for n in COUNTS)]
+    (event,) = (line for line in laps if line["kind"] == "event")
+    assert event["cur_nimg"] == max(COUNTS) and "goes on from these weights" in event["text"]
 
 
 def test_webp_is_close_to_the_picture_and_made_once(run, tmp_path):

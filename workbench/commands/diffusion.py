@@ -93,6 +93,7 @@ def distill(
     adversarial_weight: Weight = None,
     score_weight: Weight = None,
     critics: Text = None,
+    start_from: Text = None,
     rank: Whole = None,
     batch_size: Whole = None,
     seed: int = 0,
@@ -115,6 +116,7 @@ def distill(
         adversarial_weight: Of this project's discriminator (ADD); 0.1 when left out, 0 is off.
         score_weight: Of the teacher's word beside the discriminator's; 1 when left out.
         critics: Folder of `export-critics` with whose D the run's discriminator begins; fresh when left out.
+        start_from: Student whose adapters a new run begins with; what they had seen counts on.
         rank: Of the adapters; 8 when left out.
         batch_size: Pictures a step; even; 16 when left out.
         seed: Seed of adapters, batches and noise.
@@ -135,8 +137,9 @@ def distill(
     )  # fmt: skip
     config = DistillConfig(seed=seed, precision=precision, **given)
     result = distil(
-        config, find_model(teacher), data, out, critics=critics and find_model(critics), device=device
-    )
+        config, find_model(teacher), data, out, critics=critics and find_model(critics),
+        start_from=find_model(start_from), device=device,
+    )  # fmt: skip
     return STOPPED if result.reason == "stopped" else 0
 
 

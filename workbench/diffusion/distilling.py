@@ -7,6 +7,7 @@ project's own Discriminator judge what the student draws in one step (ADD, as SD
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from workbench.datasets.loading import PairedBatches
 from workbench.datasets.shards.files import public_name
 from workbench.datasets.sources import home_of, open_table
 from workbench.datasets.table import PictureTable
-from workbench.diffusion import lora, losses, runs, schedule
+from workbench.diffusion import begin, lora, losses, runs, schedule
 from workbench.diffusion.baseline import attend_for_training
 from workbench.diffusion.conditioning import NOTHING, Condition, estimate
 from workbench.diffusion.config import DistillConfig
@@ -33,6 +34,7 @@ from workbench.models.discriminator import Discriminator, DiscriminatorConfig
 from workbench.models.ops import box_pyramid
 from workbench.models.text import TextFeatures
 from workbench.noise import generator_for
+from workbench.training import checkpoint
 from workbench.training import runs as gan_runs
 from workbench.training.batches import grid_plan
 from workbench.training.captions import CaptionTable
@@ -55,6 +57,7 @@ def distil(
     *,
     discriminator: DiscriminatorConfig | None = None,
     critics: str | Path | None = None,
+    start_from: str | Path | None = None,
     device: str | None = None,
     stop_after_nimg: Length | None = None,
     progress: bool = True,
@@ -63,7 +66,8 @@ def distil(
 
     discriminator: D's shape, the shepherd preset's of the teacher's size when None. critics: a folder of
     `save_critics` whose D this one begins as, in shape and weights: it sees faults from the first step, where
-    a fresh D of a short run stays at chance. The rest is as of `train_baseline`.
+    a fresh D of a short run stays at chance. start_from: folder of a student whose adapters a new run begins
+    with. The rest is as of `train_baseline`.
     """
     out = Path(out)
     old = runs.present(out, runs.STUDENT)
@@ -80,6 +84,9 @@ def distil(
         discriminator = seasoned.config
     elif config.adversarial_weight > 0:
         discriminator = discriminator or judge_for(model.config.resolution)
+    start = begin.adapters_of(start_from, old, model, _settings(config))
+    if start is not None:
+        config = replace(config, earlier_nimg=start.images)
     about = {"name": model.name, "path": str(teacher), "weight_hash": model.weight_hash,
              "seconds": model.card.get("seconds"), "images": model.card.get("images")}  # fmt: skip
     with gan_runs.held(out), own_randomness(), hardware.kept_memory(), signals() as stop:
@@ -92,12 +99,15 @@ def distil(
             critics=critics and str(critics),
             data={"path": public_name(data), **gan_runs.fingerprint(table)},
             grid={"prompts": prompts, "seeds": seeds},
+            **({} if start is None else {"started_from": start.to_json()}),
         )  # fmt: skip
         facts = runs.claim(out, old, facts)
         task = Distilling(
             config, model, discriminator, table, torch.device(machine.device), precision,
             facts=facts, seasoned=seasoned, captions=home_of(data) / "captions", say=say,
         )  # fmt: skip
+        if start is not None and checkpoint.newest_nimg(out) is None:
+            begin.wear((task.adapter, task.ema.model), start, say)
         ways = {"stop_after_nimg": stop_after_nimg, "say": say, "progress": progress}
         return run_task(task, config, out, stop, epoch=len(table), **ways)
 
@@ -130,7 +140,7 @@ class Distilling:
     ) -> None:  # fmt: skip
         self.config, self.teacher, self.facts, self.lr_multiplier = config, teacher, facts, 1.0
         self.device, self.precision, self.unet = device, precision, teacher.unet
-        self.settings = LoraConfig(rank=config.rank, alpha=config.rank)
+        self.settings = _settings(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.parameters = list(lora.attach(self.unet, self.settings).values())
@@ -183,7 +193,7 @@ class Distilling:
             )
             stats["norm"] = norm
         if good:
-            now = cur_nimg + len(x0)
+            now = config.earlier_nimg + cur_nimg + len(x0)
             beta = ema_beta(config.batch_size, now, config.ema_halflife_kimg, ramp_up=config.ema_rampup)
             self.ema.update(self.adapter, beta)
         return {"loss": loss.detach(), "finite": torch.tensor(good), **stats}
@@ -260,9 +270,10 @@ class Distilling:
             ).images
 
     def save(self, folder: Path, cur_nimg: int, seconds: float) -> None:
-        told, config = self.facts["teacher"], self.config
+        told, config, before = self.facts["teacher"], self.config, self.facts.get("started_from", {})
         card = {
-            "name": folder.parent.resolve().name, "images": cur_nimg, "seconds": round(seconds, 1),
+            "name": folder.parent.resolve().name, "images": before.get("images", 0) + cur_nimg,
+            "seconds": round(before.get("seconds", 0.0) + seconds, 1),
             "teacher_seconds": told["seconds"], "teacher_images": told["images"], "seed": config.seed,
             "guidance_folded_in": config.guidance, "losses": {
                 "consistency": config.consistency_weight, "adversarial": config.adversarial_weight,
@@ -273,6 +284,10 @@ class Distilling:
         }  # fmt: skip
         with lora.worn(self.unet, self.ema.model):
             self.model(card).save_pretrained(folder, overwrite=True)
+
+
+def _settings(config: DistillConfig) -> LoraConfig:
+    return LoraConfig(rank=config.rank, alpha=config.rank)
 
 
 def _mean(logits: list[Tensor]) -> Tensor:

@@ -58,8 +58,15 @@ def _read_baseline(folder: Path) -> dict[str, Any]:
     }
 
 
-def _read_student(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "config.json")
+def read_adapters(path_or_hub_name: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json of a student and its adapters by name, whoever its teacher is.
+
+    Raises WorkbenchError for a folder of anything else, and for a damaged one.
+    """
+    folder = model_folder.find_folder(path_or_hub_name)
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if config.get("kind") != STUDENT:
+        raise WorkbenchError(f"{folder} is no few-step student: give the folder of one.")
     if config.get("schema") != SCHEMA:
         raise WorkbenchError(
             f"The student {folder} is of version {config.get('schema')!r}, but {SCHEMA} is read here: update "
@@ -74,6 +81,11 @@ def _read_student(folder: Path) -> dict[str, Any]:
             f"{weights} is not the file that config.json describes (SHA-256 {found[:10]}…, expected "
             f"{str(expected)[:10]}…): copy the folder again."
         )
+    return config, read_tensors(weights)
+
+
+def _read_student(folder: Path) -> dict[str, Any]:
+    config, tensors = read_adapters(folder)
     told = config.get("teacher")
     if not isinstance(told, dict) or not {"name", "path", "weight_hash"} <= told.keys():
         raise WorkbenchError(f"{folder}/config.json names no teacher: copy the folder again.")
@@ -86,7 +98,7 @@ def _read_student(folder: Path) -> dict[str, Any]:
         )
     settings = LoraConfig(**config["lora"])
     lora.attach(parts["unet"], settings)
-    lora.load(parts["unet"], read_tensors(weights), str(weights))
+    lora.load(parts["unet"], tensors, str(folder / STUDENT_WEIGHTS))
     adapters = lora.merged(parts["unet"])
     card = {"name": folder.resolve().name, **config.get("card", {})}
     return {

@@ -7,6 +7,7 @@ puts them in and takes them out of the way; what is kept is the plain tensors by
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
@@ -59,9 +60,13 @@ def parameters(unet: nn.Module) -> dict[str, nn.Parameter]:
     return {name.replace(".default", ""): p for name, p in unet.named_parameters() if ".lora_" in name}
 
 
-def load(unet: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy saved tensors into the adapters, strictly."""
-    own = parameters(unet)
+def blank(unet: nn.Module, config: LoraConfig) -> dict[str, nn.Parameter]:
+    """What `attach` would give, without memory; the U-Net stays as it is."""
+    return attach(copy.deepcopy(unet).to("meta"), config)
+
+
+def check(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raises WorkbenchError unless the two have the same names and shapes."""
     for name in sorted(own.keys() | tensors.keys()):
         sides = [list(side[name].shape) if name in side else "nothing" for side in (own, tensors)]
         if sides[0] != sides[1]:
@@ -69,6 +74,12 @@ def load(unet: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
                 f"{where} does not fit this teacher at {name}: expected {sides[0]}, found {sides[1]}. The "
                 "files come from different models: copy the folder again."
             )
+
+
+def load(unet: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy saved tensors into the adapters, strictly."""
+    own = parameters(unet)
+    check(own, tensors, where)
     with torch.no_grad():
         for name, p in own.items():
             p.copy_(tensors[name])
@@ -106,6 +117,13 @@ class Adapter(nn.Module):
     def tensors(self) -> dict[str, Tensor]:
         """By the names of `parameters`."""
         return {name.replace("/", "."): p.detach() for name, p in self.named_parameters()}
+
+    def take(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Copy saved tensors, strictly."""
+        own = self.tensors()
+        check(own, tensors, where)
+        for name, p in own.items():
+            p.copy_(tensors[name])
 
 
 @contextlib.contextmanager

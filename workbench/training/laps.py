@@ -48,6 +48,21 @@ def join_laps(laps: Sequence[str | Path], out: str | Path) -> Path:
     return out
 
 
+def numbers_of(laps: Sequence[str | Path]) -> list[dict]:
+    """Steps and events of runs in their order, whatever they trained; grids are left out.
+
+    Image counts and seconds of each go on where the one before ended.
+    """
+    lines: list[dict] = []
+    for lap in laps:
+        own, end, after = read_history(lap), _images(lines), _seconds(lines)
+        if lines:
+            text = "A new run goes on from these weights."
+            lines.append({"kind": "event", "cur_nimg": end, "event": "lap", "text": text})
+        lines += _moved(own, end, after, {})
+    return lines
+
+
 def _images(lines: list[dict]) -> int:
     return max((line["cur_nimg"] for line in lines), default=0)
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
@@ -13,6 +14,8 @@ from workbench.models.text import TextEncoder
 from workbench.training.gif import write_gif
 from workbench.training.grids import EXPECTED, FOLDER, find_grids
 from workbench.training.history import NAME as HISTORY
+from workbench.training.history import read_history
+from workbench.training.laps import numbers_of
 
 QUALITY = 90  # of 100; below it, edges of 64 px pictures begin to ring at twice their size
 _DIGITS = 5  # significant ones: more than a curve shows
@@ -67,20 +70,18 @@ def ship_run(run: str | Path, out: str | Path, *, grids: int = 11) -> Path:
     for nimg in _evenly(list(found), grids):
         shipped = to_webp(found[nimg], out / FOLDER)
         names[nimg] = f"{FOLDER}/{shipped.name}"
-    history = _shipped((run / HISTORY).read_bytes(), names)
+    history = _shipped(read_history(run), names)
     for name, data in (("config.json", (run / "config.json").read_bytes()), (HISTORY, history)):
         write_whole(out / name, lambda handle, data=data: handle.write(data))
     write_gif(run, out / "training.gif", seconds=FILM_SECONDS, most_bytes=FILM_BYTES, colours=FILM_COLOURS)
     return out
 
 
-def ship_history(run: str | Path, out: str | Path) -> Path:
-    """The numbers of a run's history alone, in `out`; returns the file. None of the run's grids ships."""
-    lines = (Path(run) / HISTORY).read_bytes().splitlines(keepends=True)
-    numbers = b"".join(line for line in lines if json.loads(line)["kind"] != "sample")
-    out = Path(out)
+def ship_history(laps: Sequence[str | Path], out: str | Path) -> Path:
+    """The numbers of runs that followed one another, in `out`; returns the file. No grid ships."""
+    data, out = _shipped(numbers_of(laps), {}), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    return write_whole(out / HISTORY, lambda handle: handle.write(_shipped(numbers, {})))
+    return write_whole(out / HISTORY, lambda handle: handle.write(data))
 
 
 def ship_model(model: str | Path, out: str | Path, *, encoder: str | Path) -> Path:
@@ -116,10 +117,10 @@ def _evenly(counts: list[int], wanted: int) -> list[int]:
     return [counts[int(k * step + 0.5)] for k in range(wanted)]
 
 
-def _shipped(history: bytes, names: dict[int, str]) -> bytes:
-    """The history with the new file of each sample whose count is in `names`, and numbers in `_DIGITS`."""
+def _shipped(history: list[dict], names: dict[int, str]) -> bytes:
+    """The lines of a history: the new file of each sample whose count is in `names`, numbers in `_DIGITS`."""
     lines = []
-    for record in _thinned([json.loads(line) for line in history.splitlines()]):
+    for record in _thinned(history):
         if record["kind"] == "sample":
             record["file"] = names.get(record["cur_nimg"], record["file"])
         lines.append(json.dumps(_rounded(record)))
