@@ -15,8 +15,8 @@ from workbench.errors import WorkbenchError
 
 # Torch and the latents come with the model: imported inside the functions, the page is up before that.
 
-FIRST = ("a black shepherd sitting on the beach at sunset", 1)
-SECOND = ("a white shepherd standing in the snow at night", 7)
+FIRST = ("a black-and-tan shepherd sitting on the beach by day", 2)
+SECOND = ("a red shepherd lying in the snow at sunset", 6)
 ROWS, COLUMNS = 3, 4  # of the table of styles: what a telephone can show
 _KEPT_WAYS, _KEPT_PICTURES = 16, 64
 _NEW_SEEDS = 1_000_000

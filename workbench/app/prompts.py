@@ -14,7 +14,7 @@ from typing import Protocol
 FACTOR_NAMES = ("coat", "pose", "scene", "light")
 OPEN = "any"
 EXAMPLES = (
-    "a black shepherd sitting on the beach at sunset",
+    "a black-and-tan shepherd sitting on the beach by day",
     "a black-and-tan shepherd standing in the park",
     "a red shepherd lying on the beach at sunset",
     "a red shepherd sitting in the studio",
