@@ -59,6 +59,8 @@ def _goals() -> dict[str, Goal]:
     goals = {name: Goal(goal=goal, unit="s", key=key) for name, goal, key in seconds}
     goals["sample.cpu_ms"] = Goal(goal="<= 30", unit="ms", key="ms")
     goals["train.shepherd64.images_per_s"] = Goal(goal="stated", unit="images/s", key="images_per_s")
+    goals["train.shepherd64.ratio_to_first"] = Goal(goal=">= 2", unit="ratio", key="ratio")
+    goals["train.shepherd64.kernel_share"] = Goal(goal=">= 0.6", unit="share", key="kernel_share")
     for network, goal in (("G", "646 … 659"), ("D", "377.6 … 385.2")):  # the paper's, within 1 %
         goals[f"params.gigagan64.{network}"] = Goal(goal=goal, unit="M", key=f"{network}.total_M")
     goals["world.minutes_5000_256"] = Goal(goal="<= 60", unit="min", key="minutes_5000")
