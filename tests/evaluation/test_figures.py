@@ -11,7 +11,7 @@ from workbench.evaluation import figures
 
 ISSUED = (
     "setup.first_s setup.second_s sample.cpu_ms tests.s train.shepherd64.images_per_s world.core_s_64 "
-    "train.shepherd64.ratio_to_first train.shepherd64.kernel_share "
+    "train.shepherd64.ratio_to_first train.shepherd64.kernel_share demo.hours "
     "clip.coat clip.pose "
     "clip.scene clip.light faithfulness.coat faithfulness.pose faithfulness.scene faithfulness.light "
     "faithfulness.all "

@@ -61,6 +61,7 @@ def _goals() -> dict[str, Goal]:
     goals["train.shepherd64.images_per_s"] = Goal(goal="stated", unit="images/s", key="images_per_s")
     goals["train.shepherd64.ratio_to_first"] = Goal(goal=">= 2", unit="ratio", key="ratio")
     goals["train.shepherd64.kernel_share"] = Goal(goal=">= 0.6", unit="share", key="kernel_share")
+    goals["demo.hours"] = Goal(goal="stated", unit="h", key="hours")
     for network, goal in (("G", "646 … 659"), ("D", "377.6 … 385.2")):  # the paper's, within 1 %
         goals[f"params.gigagan64.{network}"] = Goal(goal=goal, unit="M", key=f"{network}.total_M")
     goals["world.minutes_5000_256"] = Goal(goal="<= 60", unit="min", key="minutes_5000")
