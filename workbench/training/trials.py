@@ -203,7 +203,8 @@ def write_report(rows: list[dict], folder: str | Path) -> Path:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The table of trials as a page."""
+    """The table of trials as a page, those of one preset together."""
+    rows = sorted(rows, key=lambda row: row["preset"])
     names = ("change", "preset", "images", "images/s", "Fréchet ÷ floor", "all four", "pose", "diversity",
              "recall", "coverage", "geometry ÷ floor", "what the eye sees", "kept")  # fmt: skip
     counts = " or ".join(f"{n:,}" for n in sorted({row["n"] for row in rows}))
