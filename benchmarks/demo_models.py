@@ -28,7 +28,7 @@ ABLATION = ROOT / "assets" / "reports" / "ablation.json"
 # By the name of its folder, or by its subcommand where it has none: what is shown in short.
 TRAINED = {
     "mini-clip": 4_000, "shepherd-64": 2_048, "second/critics": 1_024, "second/shepherd-64": 1_024,
-    "critics-64": 1_024, "shepherd-64-diffusion": 1_024, "shepherd-64-student": 512, "up4-by-pixels": 192,
+    "critics-64": 1_024, "shepherd-64-diffusion": 2_048, "shepherd-64-student": 512, "up4-by-pixels": 192,
     "shepherd-up4": 192,
 }  # fmt: skip
 COUNTED = {  # option, its value in whole, two in short
@@ -102,9 +102,15 @@ def history(run: Path) -> list[dict]:
 
 
 def rate_of(run: Path) -> float:
-    """Images a second of all steps."""
-    last = history(run)[-1]
-    return last["cur_nimg"] / last["seconds"] if "seconds" in last else last["images_per_s"]
+    """Images a second of all steps, without those before the first line where there are several: they bring
+    weights into their layouts.
+    """
+    first, last = history(run)[0], history(run)[-1]
+    if "seconds" not in last:
+        return last["images_per_s"]
+    if first is last or first["cur_nimg"] == last["cur_nimg"]:
+        return last["cur_nimg"] / last["seconds"]
+    return (last["cur_nimg"] - first["cur_nimg"]) / (last["seconds"] - first["seconds"])
 
 
 def rehearse(words: list[str], demo: Path) -> dict:
