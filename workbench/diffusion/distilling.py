@@ -78,12 +78,10 @@ def distil(
     if model.is_student:
         raise WorkbenchError(f"{teacher} is a student itself: give the folder of its teacher, a baseline.")
     if config.adversarial_weight == 0:
-        discriminator = critics = None
-    seasoned = None if critics is None else _fitting(load_discriminator(critics), model, critics)
-    if seasoned is not None:
-        discriminator = seasoned.config
-    elif config.adversarial_weight > 0:
-        discriminator = discriminator or judge_for(model.config.resolution)
+        discriminator = critics = seasoned = None
+    else:
+        seasoned = None if critics is None else _fitting(load_discriminator(critics), model, critics)
+        discriminator = seasoned.config if seasoned else discriminator or judge_for(model.config.resolution)
     start = begin.adapters_of(start_from, old, model, _settings(config))
     if start is not None:
         config = replace(config, earlier_nimg=start.images)
