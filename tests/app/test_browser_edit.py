@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from watching import PATIENCE_MS
 
+from workbench.app.edit_work import FIRST
 from workbench.app.server import launch
 from workbench.images import read_recipe
 from workbench.latents import session, store
@@ -108,7 +109,7 @@ def test_a_mistake_leaves_the_picture_and_the_history(page):
     expect(said(page)).to_contain_text("50% of the way")
     page.locator("#edit-undo").click()
     expect(said(page)).to_contain_text("nothing changed yet")
-    expect(page.locator("#edit-first-prompt textarea")).to_have_value(re.compile("black shepherd"))
+    expect(page.locator("#edit-first-prompt textarea")).to_have_value(FIRST[0])
 
 
 def test_a_direction_moves_is_reset_and_compared(page):
