@@ -202,3 +202,10 @@ def test_a_strip_shows_the_first_and_the_last_of_many_steps():
     assert race_view._spread(4) == [0, 1, 2, 3]
     assert race_view._spread(50)[0] == 0 and race_view._spread(50)[-1] == 49
     assert len(race_view._spread(50)) == len(set(race_view._spread(50))) == 10
+
+
+def test_a_later_lap_says_what_it_began_from():
+    from workbench.app.race_lanes import _trained
+
+    card = {"images": 2_000, "seconds": 300.0, "began_from": "dog-64 after 1,000 images"}
+    assert _trained(card) == "2,000 images, 5 minutes, begun from dog-64 after 1,000 images"

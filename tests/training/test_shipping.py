@@ -105,6 +105,9 @@ def test_histories_of_laps_go_on(run, tmp_path):
     assert [line["cur_nimg"] for line in steps] == [*COUNTS, *(max(COUNTS) + n for n in COUNTS)]
     (event,) = (line for line in laps if line["kind"] == "event")
     assert event["cur_nimg"] == max(COUNTS) and "goes on from these weights" in event["text"]
+    with pytest.raises(WorkbenchError, match=r"There is no history\.jsonl"):
+        ship_history([run, tmp_path / "nowhere"], tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 def test_webp_is_close_to_the_picture_and_made_once(run, tmp_path):

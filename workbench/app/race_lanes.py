@@ -81,12 +81,16 @@ class Track:
 
 
 def _trained(card: dict[str, Any]) -> str:
-    """What a card says of the training: pictures seen and minutes, its teacher's too, as far as it does."""
+    """What a card says of the training: pictures seen and minutes, its teacher's too, as far as it does. Of a
+    GAN's later lap it knows that lap alone, and what that began from.
+    """
     said = []
     for key, what in (("images", "{:,} images"), ("teacher_images", "its teacher's {:,}")):
         if isinstance(card.get(key), int):
             said.append(what.format(card[key]))
     seconds = [card[key] for key in ("seconds", "teacher_seconds") if isinstance(card.get(key), int | float)]
     if seconds:
-        said.append(f"{sum(seconds) / 60:,.0f} minutes in all")
+        said.append(f"{sum(seconds) / 60:,.0f} minutes{'' if 'began_from' in card else ' in all'}")
+    if "began_from" in card:
+        said.append(f"begun from {card['began_from']}")
     return ", ".join(said)

@@ -28,9 +28,7 @@ def join_laps(laps: Sequence[str | Path], out: str | Path) -> Path:
         raise WorkbenchError(f"{out} is already there and is not overwritten: move it away first.")
     facts, lines, told, pictures = {}, [], [], {}
     for lap in laps:
-        facts, own = runs.read_run(lap), read_history(lap)
-        if not any(line["kind"] == "step" for line in own):
-            raise WorkbenchError(f"{lap} has told nothing of its training yet: train it first.")
+        facts, own = runs.read_run(lap), _told(lap)
         end, alone = _images(lines), _alone(own)
         grids = {n: path for n, path in find_grids(lap).items() if n > alone or alone == 0}
         names = {n: f"{FOLDER}/grid_{end + n:09d}{path.suffix}" for n, path in grids.items()}
@@ -51,15 +49,24 @@ def join_laps(laps: Sequence[str | Path], out: str | Path) -> Path:
 def numbers_of(laps: Sequence[str | Path]) -> list[dict]:
     """Steps and events of runs in their order, whatever they trained; grids are left out.
 
-    Image counts and seconds of each go on where the one before ended.
+    Image counts and seconds of each go on where the one before ended. Raises WorkbenchError for a lap that
+    has not begun.
     """
     lines: list[dict] = []
     for lap in laps:
-        own, end, after = read_history(lap), _images(lines), _seconds(lines)
+        own, end, after = _told(lap), _images(lines), _seconds(lines)
         if lines:
             text = "A new run goes on from these weights."
             lines.append({"kind": "event", "cur_nimg": end, "event": "lap", "text": text})
         lines += _moved(own, end, after, {})
+    return lines
+
+
+def _told(lap: str | Path) -> list[dict]:
+    """A run's lines, steps among them."""
+    lines = read_history(lap)
+    if not any(line["kind"] == "step" for line in lines):
+        raise WorkbenchError(f"{lap} has told nothing of its training yet: train it first.")
     return lines
 
 
