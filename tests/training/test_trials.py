@@ -1,6 +1,7 @@
 """The experiment bench: a trial changes what it names alone and is trained once; the table outlives it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,12 @@ def test_trials_are_trained_once_measured_and_told(tmp_path, inputs):
     write_report([rows[1]], tmp_path / "report")
     assert json.loads((tmp_path / "report" / "recipe.json").read_text()) == rows
     assert markdown(rows) == page.read_text()
+    # the table keeps rows together that can be compared: of one preset and, but for a batch, one budget
+    spread = [
+        rows[0] | {"change": name, "images": n} for name, n in (("a", 25_024), ("b", 12_512), ("c", 25_000))
+    ]
+    table = markdown(spread).splitlines()[-3:]
+    assert [line.split(" | ")[0] for line in table] == ["| b", "| a", "| c"]
 
 
 @pytest.mark.usefixtures("few_prompts")
@@ -108,6 +115,22 @@ def test_a_trial_goes_on_from_the_weights_of_one_before_it(tmp_path, inputs):
     run_trials(plan, data, out, clip=clip, judge=JUDGE, device="cpu", cache=tmp_path / "cache")
     started = json.loads((out / "on" / "config.json").read_text())["started_from"]
     assert started["source"] == str(out / "still") and started["shares"] == {"G": 1.0, "D": 1.0}
+
+
+@pytest.mark.usefixtures("few_prompts")
+def test_a_trial_learns_from_the_set_that_it_names(tmp_path, inputs):
+    data, clip = inputs
+    other = shutil.copytree(data, tmp_path / "other")
+    same = {"name": "same", "change": "the command's set", **SMALL}
+    own = {"name": "own", "change": "a set of its own", "data": str(other), **SMALL}
+    lost = {"name": "lost", "change": "a set that is not there", "data": str(tmp_path / "nowhere"), **SMALL}
+    plan, out = read_plan(plan_file(tmp_path, [same, own, lost])), tmp_path / "runs"
+    models = {"clip": clip, "judge": JUDGE, "device": "cpu", "cache": tmp_path / "cache"}
+    run_trials(plan, data, out, only=["same", "own"], **models)
+    told = [json.loads((out / name / "config.json").read_text())["data"]["path"] for name in ("same", "own")]
+    assert told == [str(data), str(other)]
+    with pytest.raises(WorkbenchError, match="nowhere"):
+        run_trials(plan, data, out, only=["lost"], **models)
 
 
 def test_names_of_a_trial_are_checked():

@@ -33,17 +33,18 @@ _KEPT = {True: "yes", False: "no", None: ""}
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One recipe. change: what differs, in a few words; preset, images: None = the plan's; start_from: run or
-    model folder whose weights it takes over, or the name of an earlier trial of the plan, None = fresh
-    weights; start_critics: folder of critics that go on beside that G; G, D, vision, train: fields of the
-    configs that it sets (vision None = no heads); eye: what is seen in the pictures; kept: whether the change
-    stays, None = not decided.
+    """One recipe. change: what differs, in a few words; preset, images: None = the plan's; data: folder of
+    another set than the command's, None = the same; start_from: run or model folder whose weights it takes
+    over, or the name of an earlier trial of the plan, None = fresh weights; start_critics: folder of critics
+    that go on beside that G; G, D, vision, train: fields of the configs that it sets (vision None = no
+    heads); eye: what is seen in the pictures; kept: whether the change stays, None = not decided.
     """
 
     name: str
     change: str
     preset: str | None = None
     images: int | None = None
+    data: str | None = None
     start_from: str | None = None
     start_critics: str | None = None
     G: dict = field(default_factory=dict)
@@ -134,8 +135,8 @@ def run_trials(
 ) -> list[dict]:
     """Train and measure the trials that are not done (all, or those named), and return all rows so far.
 
-    cache: where the judge's view of the held-out renders is kept. Raises WorkbenchError for an unknown name,
-    and what `train` raises.
+    data: the set of all trials that name none of their own; cache: where the judge's view of the held-out
+    renders is kept. Raises WorkbenchError for an unknown name, and what `train` raises.
     """
     known = [trial.name for trial in plan.trials]
     if unknown := [name for name in only or () if name not in known]:
@@ -148,8 +149,8 @@ def run_trials(
         networks, config = recipe_of(plan, trial)
         start = Path(out) / trial.start_from if trial.start_from in known else trial.start_from
         result = train(
-            config, data, run, clip=clip, judge=None, preset=networks, device=device, start_from=start,
-            start_critics=trial.start_critics,
+            config, trial.data or data, run, clip=clip, judge=None, preset=networks, device=device,
+            start_from=start, start_critics=trial.start_critics,
         )  # fmt: skip
         if result.reason != "done":
             say("The trials go on from here with the same command.")
@@ -203,8 +204,8 @@ def write_report(rows: list[dict], folder: str | Path) -> Path:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The table of trials as a page, those of one preset together."""
-    rows = sorted(rows, key=lambda row: row["preset"])
+    """The table of trials as a page, those of one preset and budget together."""
+    rows = sorted(rows, key=lambda row: (row["preset"], _budget(row["images"])))
     names = ("change", "preset", "images", "images/s", "Fréchet ÷ floor", "all four", "pose", "diversity",
              "recall", "coverage", "geometry ÷ floor", "what the eye sees", "kept")  # fmt: skip
     counts = " or ".join(f"{n:,}" for n in sorted({row["n"] for row in rows}))
@@ -222,6 +223,11 @@ def markdown(rows: list[dict]) -> str:
         for row in rows
     ]  # fmt: skip
     return page("Trials of the demo model's recipe", words, names, cells)
+
+
+def _budget(images: int) -> int:
+    """Thousands of images: two runs of one budget differ by less than a batch."""
+    return round(images / 1000)
 
 
 def page(title: str, words: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
