@@ -43,7 +43,9 @@ _CAUSES = {
     errno.ENOENT: ("its folder does not exist", "create the folder first"),
     errno.ENOTDIR: ("a part of its path is a file, not a folder", "choose another folder"),
     errno.EEXIST: ("a file of that name is in the way", "choose another folder"),
+    errno.ENAMETOOLONG: ("its name is too long", "choose a shorter one"),
 }
+_LONGEST_NAME = 240  # bytes of a name beside which a mark of 13 more fits into the 255 that a disk allows
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
@@ -172,8 +174,18 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
         ) from None
     except WorkbenchError:
         raise
+    except PermissionError:
+        raise WorkbenchError(
+            f"{path} may not be read: ask its owner for the right to, or copy it to a folder of yours."
+        ) from None
     except (ValueError, SyntaxError, EOFError, OSError) as error:
         raise WorkbenchError(f"{path.name} is broken ({error}): ask for the original file.") from error
+
+
+def name_beside(path: Path) -> Path:
+    """Where a file lies until it is whole: its own name and a mark, no longer than a disk allows."""
+    name = path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
+    return path.with_name(f"{name}.tmp-{uuid.uuid4().hex[:8]}")
 
 
 def write_whole(path: str | Path, write: Callable[[Any], object], *, overwrite: bool = True) -> Path:
@@ -184,7 +196,7 @@ def write_whole(path: str | Path, write: Callable[[Any], object], *, overwrite: 
     it is.
     """
     path = Path(path)
-    beside = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    beside = name_beside(path)
     try:
         with open(beside, "xb") as handle:
             write(handle)
@@ -265,9 +277,11 @@ def save_gif(
     seconds_per_frame: float | Sequence[float],
     hold_last: float = 2.0,
     colours: int = 256,
+    comment: str = "",
     overwrite: bool = True,
 ) -> Path:
-    """A GIF that loops for ever. seconds_per_frame: one number or one a frame; hold_last: added to the last.
+    """A GIF that loops for ever. seconds_per_frame: one number or one a frame; hold_last: added to the last;
+    comment: a text that the file carries.
 
     All frames share one palette of `colours` (2 to 256) fitted to all of them, without dithering: nothing
     crawls or flickers where the picture stands still. Frames that do not change are joined, with their time
@@ -304,6 +318,7 @@ def save_gif(
         duration=[round(s * 100) * 10 for s in seconds],
         loop=0,
         optimize=False,
+        comment=comment.encode(),
     )
     return write_whole(path, lambda handle: handle.write(buffer.getbuffer()), overwrite=overwrite)
 

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ def write_mp4(
     hold_last: float = 0.0,
     overwrite: bool = True,
 ) -> Path:
-    """Write a film at the best quality that stays below `most_bytes`; returns its path.
+    """Write a film at the best quality that stays below `most_bytes`; returns its path. A film that is larger
+    at the least of them is written all the same, with a warning.
 
     frames: uint8 [H, W, 3] each, as a list or anything that can be gone through more than once (a quality is
     a pass; one frame at a time is held, so that a long film fits into memory). rate: frames a second, 1 to
@@ -41,6 +43,9 @@ def write_mp4(
             _encode(frames, draft, rate, quality, hold_last)
             if draft.stat().st_size <= most_bytes:
                 break
+        else:
+            size = draft.stat().st_size
+            warnings.warn(f"{path} has {size:,} bytes, more than {most_bytes:,}.", stacklevel=2)
         data = draft.read_bytes()
     return write_whole(Path(path), lambda handle: handle.write(data), overwrite=overwrite)
 

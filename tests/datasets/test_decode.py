@@ -59,6 +59,26 @@ def test_transparency_lies_on_white(tmp_path):
     assert (read(tmp_path, coded(palette, "PNG")) == [255, 0, 0]).all()
 
 
+@pytest.mark.parametrize("mark", [1, 3, 6, 8])
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "RGBA", "CMYK", "P"])
+def test_a_turned_tiff_without_compression_is_the_same_as_with_it(tmp_path, mode, mark):
+    ramp = Image.fromarray(np.arange(96 * 48, dtype=np.uint16).reshape(48, 96) * 14)
+    stored = ramp if mode == "I;16" else picture(5, 96, 48).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = mark
+    plain = read(tmp_path, coded(stored, "TIFF", exif=exif), "plain.tif")
+    packed = read(tmp_path, coded(stored, "TIFF", exif=exif, compression="tiff_lzw"), "packed.tif")
+    assert plain.shape == ((96, 48, 3) if mark > 4 else (48, 96, 3)) and (plain == packed).all()
+
+
+def test_sixteen_bits_with_a_transparent_grey(tmp_path):
+    levels = np.linspace(0, 65535, 1600).round().astype(np.uint16).reshape(40, 40)
+    clear = int(levels[3, 7])
+    found = read(tmp_path, coded(Image.fromarray(levels), "PNG", transparency=clear))
+    expected = np.where(levels == clear, 255, np.rint(levels / 257))
+    assert (found == expected[..., None]).all()
+
+
 def test_inks_of_adobe_and_of_others_are_the_same_colours(tmp_path):
     inks = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
     adobe = read(tmp_path, coded(inks, "JPEG"), "a.jpg")

@@ -55,3 +55,17 @@ def test_a_split_that_cannot_be_is_refused(tmp_path, out, share, said):
     with pytest.raises(WorkbenchError, match=said):
         write_split(tmp_path / "world", tmp_path / out, share)
     assert (tmp_path / "full" / "thesis.tex").read_text() == "mine"
+
+
+def test_linked_pictures_are_split_like_any(tmp_path):
+    source = write_world(tmp_path / "world", count=8, seed=3, resolution=16, workers=1, progress=False)
+    store = source / "images"
+    store.rename(tmp_path / "store")
+    store.mkdir()
+    for file in (tmp_path / "store").iterdir():
+        (store / file.name).symlink_to(f"../../store/{file.name}")
+    write_split(source, tmp_path / "out", 0.3)
+    for side in ("training", "held-out"):
+        for row in read_folder(tmp_path / "out" / side):
+            copy = tmp_path / "out" / side / row.file_name
+            assert copy.read_bytes() == (source / row.file_name).read_bytes() and not copy.is_symlink()

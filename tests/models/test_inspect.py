@@ -1,5 +1,7 @@
 """What the look into G says against what G does, and switches that leave no trace."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_models import discriminator_config, features, generator_config
@@ -11,6 +13,7 @@ from workbench.models.discriminator import Discriminator
 from workbench.models.generator import Generator
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import TextEncoder, TextFeatures
+from workbench.models.tokens import BpeTokenizer
 from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig
 
 
@@ -54,6 +57,23 @@ def test_words_beyond_the_context_have_no_row():
     words = inspect.words_of("snow " * 60, encoder)
     assert len(words) == encoder.context_length - 2
     assert words[-1].rows == (encoder.context_length - 2,)
+
+
+def test_a_full_bpe_gives_each_word_its_own_rows():
+    """Behind an apostrophe too, where BPE joins what are two words here."""
+    tokenizer = BpeTokenizer()
+    for text in ("a dog's red collar", "I've 123 dogs, it's ok!! don't", "'TIS the dogs' &amp; 3.5 é", ""):
+        ids, row = tokenizer([text])[0], 1
+        for word, count in tokenizer.spelled(text):
+            own = tokenizer([word])[0]
+            if count and word.isalnum() and word != "TIS":  # which BPE reads as 'T and IS
+                assert torch.equal(ids[row : row + count], own[1 : int(own.argmax())]), word
+            row += count
+        assert row == int(ids.argmax())
+    encoder = SimpleNamespace(tokenizer=tokenizer)
+    words = {word.text: word for word in inspect.words_of("a dog's red collar", encoder)}
+    assert [words[text].rows for text in ("a", "dog", "'", "red", "collar")] == [(1,), (2,), (3,), (4,), (5,)]
+    assert words["red"].number == 4 and "s" not in words  # among the words that a person counts
 
 
 # --- the look ---

@@ -33,6 +33,14 @@ def test_each_stage_is_what_its_model_makes_alone(pipe, up, up2):
     assert torch.equal(chained.images, chained.stages[-1])
 
 
+def test_no_seeds_are_told_as_such(pipe, up):
+    for drawn in (pipe, Chain(pipe, up)):
+        with pytest.raises(WorkbenchError, match="0 seeds for 1 p"):
+            drawn(PROMPT, seed=[])
+        with pytest.raises(WorkbenchError, match="list of prompts is empty"):
+            drawn([], seed=3)
+
+
 def test_one_seed_one_picture_through_a_chain(pipe, up):
     chain = Chain(pipe, up)
     together = chain([PROMPT, "black dog"], seed=5, count=2)

@@ -14,7 +14,7 @@ from workbench import recipe as recipes
 from workbench.errors import WorkbenchError
 from workbench.images import read_recipe, save_png, to_uint8
 from workbench.pipeline import Pipeline, remake, sample_to_folder
-from workbench.pipeline.keeping import slug
+from workbench.pipeline.keeping import save_beside, slug
 
 PROMPT = "a white dog in snow"
 
@@ -67,6 +67,13 @@ def test_taken_names_get_a_number(pipe, tmp_path):
     names = [p.name for run in range(2) for p in write(pipe, tmp_path).paths]
     assert names == [f"a-white-dog-in-snow-{n}.png" for n in ("3-2", "4", "3-3", "4-2")]
     assert (tmp_path / "a-white-dog-in-snow-3.png").read_text() == "mine"
+
+
+def test_a_link_that_leads_nowhere_is_a_name_that_is_taken(pipe, tmp_path):
+    (tmp_path / "dog.png").symlink_to(tmp_path / "gone")
+    image = pipe("white dog", seed=1).images
+    path = save_beside(image, tmp_path, "dog", {}, with_recipe=False)
+    assert path.name == "dog-2.png" and not (tmp_path / "gone").exists()
 
 
 def test_two_writers_at_once_lose_nothing(pipe, tmp_path):

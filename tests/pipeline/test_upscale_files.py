@@ -283,6 +283,52 @@ def test_what_was_made_otherwise_is_told_and_stays(tree, tmp_path, up, text_enco
     assert len(report.done) == 3 and not report.other
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+@pytest.mark.parametrize("change", ["nothing", "seed", "later frame", "broken"])
+def test_an_animation_that_is_there_counts_only_if_made_so(tmp_path, up, suffix, change):
+    def source(last):
+        frames, kind = [picture(1), picture(2), picture(last)], suffix.upper()
+        lossless = {"lossless": True} if suffix == "webp" else {}
+        put(
+            tmp_path / "in" / f"m.{suffix}",
+            frames[0],
+            kind,
+            save_all=True,
+            append_images=frames[1:],
+            **lossless,
+        )
+
+    source(3)
+    made = tmp_path / "out" / f"m.{suffix}"
+    assert upscale_folder(tmp_path / "in", tmp_path / "out", Job(upscalers=[up, up])).done == [made]
+    if change == "later frame":
+        source(4)
+    elif change == "broken":
+        made.write_bytes(b"half")
+    job = Job(upscalers=[up, up], seed=int(change == "seed"))
+    report = upscale_folder(tmp_path / "in", tmp_path / "out", job)
+    assert not report.done and (report.kept, report.other)[change != "nothing"] == [made]
+    assert read_recipe(made) is None if suffix == "png" and change != "broken" else True
+
+
+def test_a_name_too_long_does_not_stop_the_rest(tree, tmp_path, up):
+    put(tree / f"{'x' * 246}.png", picture(4))  # beside it no mark would fit, and none is needed
+    put(tree / f"{'y' * 250}.jpg", picture(5), "JPEG")
+    put(tree / f"{'y' * 250}.png", picture(6))  # two of one stem: both keep their endings, which is too long
+    report = upscale_folder(tree, tmp_path / "out", Job(upscalers=[up]))
+    assert len(report.done) == 4 and len(report.failed) == 2
+    assert all("name is too long" in why or "File name too long" in why for why in report.failed.values())
+
+
+def test_the_picture_itself_is_never_written_over(tmp_path, up):
+    source = put(tmp_path / "p.png", picture(1))
+    before = source.read_bytes()
+    for out in (tmp_path, source):
+        with pytest.raises(WorkbenchError, match="is the picture itself"):
+            upscale_file(source, out, Job(upscalers=[up], overwrite=True))
+    assert source.read_bytes() == before
+
+
 def test_one_broken_picture_does_not_stop_the_rest(tree, tmp_path, job):
     (tree / "sub" / "broken.png").write_bytes(b"")
     (tree / "gone.png").symlink_to("nowhere")

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from tyro.conf import arg
 from tyro.extras import SubcommandApp
 
+from workbench.errors import WorkbenchError
+
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = "assets/models/shepherd-64"
 UPSCALER = "assets/models/shepherd-up4"
@@ -57,6 +59,16 @@ def print_table(table: object) -> None:
     from rich.console import Console
 
     Console().print(table)
+
+
+def check_file(file: Path | None) -> None:
+    """WorkbenchError, before long work, where a file that will be written has no place."""
+    from workbench.images import check_place
+
+    if file is not None:
+        check_place(file.parent)
+        if file.is_dir():
+            raise WorkbenchError(f"{file} is a folder: give the name of a file.")
 
 
 def print_result(result: dict, as_json: bool) -> None:

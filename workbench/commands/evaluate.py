@@ -14,6 +14,7 @@ from workbench.commands.common import (
     Text,
     Whole,
     bench,
+    check_file,
     evaluate,
     find_model,
     print_result,
@@ -74,18 +75,17 @@ def evaluate_distance(
         as_json: Print one JSON object.
     """
     from workbench import hardware
-    from workbench.evaluation.metrics import working
-    from workbench.evaluation.metrics.extractors import load_extractor
-    from workbench.evaluation.metrics.team import Team
+    from workbench.evaluation.metrics import extractors, team, working
 
+    check_file(out)
     device = hardware.choose_device(device)
-    extractor = load_extractor(features, weights=weights, resizer=resizer, device=device)
-    team = Team.from_environment()
+    extractor = extractors.load_extractor(features, weights=weights, resizer=resizer, device=device)
+    processes = team.Team.from_environment()
     settings = {"n": n, "n_reference": n_reference, "resolution": resolution, "prompts": prompts}
     settings |= {"seed": seed, "truncation": truncation, "subsets": subsets, "device": device, "fresh": fresh}
     settings |= {"model": find_model(model), "pictures": pictures, "clip": find_model(clip_score)}
-    found = working.measure(extractor, reference, **settings, team=team, progress=say_progress)
-    if team.is_main:
+    found = working.measure(extractor, reference, **settings, team=processes, progress=say_progress)
+    if processes.is_main:
         _show(found.measurements, found.warnings, out, as_json)
 
 
@@ -122,6 +122,7 @@ def evaluate_questions(
     from workbench.evaluation.metrics.extractors import local_clip
     from workbench.evaluation.metrics.team import Team
 
+    check_file(out)
     loaded = local_clip(find_model(clip), weights, hardware.choose_device(device))
     settings = {"resolution": resolution, "n": n, "team": Team.from_environment()}
     found = working.ask(loaded, pictures, questions, **settings, progress=say_progress)

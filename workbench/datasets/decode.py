@@ -21,7 +21,7 @@ from workbench.errors import WorkbenchError
 
 # A JPEG of several pictures (MPO) comes through JPEG.
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
-VERSION = 2  # raised when a file comes out as other pixels than before: what was decoded is not used again
+VERSION = 3  # raised when a file comes out as other pixels than before: what was decoded is not used again
 MOST_PIXELS = 120_000_000  # beyond the largest cameras sold; decoded it is 360 MB
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `opened` refuses, in words
 
@@ -71,7 +71,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     if not stat.S_ISREG(kind):  # opening a pipe would wait for its writer for ever
         raise NoPicture(path, "a folder, a pipe or a device, not a file", "take it out")
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        # By a handle: given a path, Pillow maps an uncompressed TIFF by its turned size, and shears it.
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
             yield picture
@@ -106,7 +107,11 @@ def to_srgb_and_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | 
     if picture.mode == "RGB" and not {"icc_profile", "transparency"} & picture.info.keys():
         return _upright(picture, picture.convert("RGB")), None
     alpha, colours = None, picture
-    if picture.has_transparency_data:
+    if picture.has_transparency_data and picture.mode.startswith(("I", "F")):
+        # To RGBA, Pillow cuts 16 bits off at 255. One of the greys is the transparent one.
+        clear = np.asarray(picture) == picture.info["transparency"]
+        alpha = _upright(picture, Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+    elif picture.has_transparency_data:
         colours = picture.convert("RGBA")
         alpha, colours = colours.getchannel("A"), colours.convert("RGB")
         alpha = _upright(picture, alpha)

@@ -62,6 +62,6 @@ def write_split(path: str | Path, out: str | Path, share: float = HELD_OUT) -> t
 def _place(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # of a symbolic link, what it leads to
     except OSError:  # another disk, or one without links
         shutil.copy2(source, target)

@@ -20,7 +20,6 @@ import json
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from tqdm import tqdm
 
 from workbench.datasets.rows import read_picture
 from workbench.errors import WorkbenchError
-from workbench.images import clear_os_error, write_whole
+from workbench.images import clear_os_error, name_beside, write_whole
 
 Progress = bool | Callable[[int, int], None]
 # The tail of a file that is still being written, of write_whole and of write_bytes.
@@ -94,7 +93,7 @@ def write_bytes(file: Path, content: bytes) -> None:
 
     Without the wait for the disk that write_text makes: a picture cut short by a power loss is made again.
     """
-    beside = file.with_name(f"{file.name}.tmp-{uuid.uuid4().hex[:8]}")
+    beside = name_beside(file)
     try:
         beside.write_bytes(content)
         os.replace(beside, file)

@@ -22,7 +22,6 @@ from workbench.models.generator import Generator
 from workbench.models.mapping import Text
 from workbench.models.ops import AdaptiveConv2d, upsample
 from workbench.models.text import TextEncoder, TextFeatures
-from workbench.models.tokens import split_words
 from workbench.models.vision_aided import ImageTower, VisionAided
 
 DIM = 0.26  # brightness of a spotlight where a word is not heard at all
@@ -48,22 +47,15 @@ def words_of(prompt: str, encoder: TextEncoder) -> list[Word]:
 
     Row 0 is the start mark. The end of text has no row: t_local leaves it out.
     """
-    tokenizer, found, row = encoder.tokenizer, [], 1
-    eot = int(tokenizer([prompt]).argmax(dim=-1))
-    for number, text in enumerate(split_words(prompt)):
-        pieces = _pieces(text, tokenizer)
+    found, row = [], 1
+    eot = int(encoder.tokenizer([prompt]).argmax(dim=-1))
+    for number, (text, pieces) in enumerate(encoder.tokenizer.spelled(prompt)):
         if row + pieces > eot:
             break
         if pieces:
             found.append(Word(text, tuple(range(row, row + pieces)), number))
         row += pieces
     return found
-
-
-def _pieces(word: str, tokenizer) -> int:
-    """Number of tokens of one word."""
-    row = tokenizer([word])[0]
-    return int(row.argmax()) - 1
 
 
 # --- one look into G ----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Tokenizers of the text towers: open_clip's BPE whole, and a compact one that knows the words of one world.
 
-Both answer the same four calls, so that a TextEncoder needs not know which one it holds: `tokenizer(texts)`
-gives ids [N, context_length], `unknown_words(text)`, `truncated_words(text)` and `to_json()`.
+Both answer the same calls, so that a TextEncoder needs not know which one it holds: `tokenizer(texts)` gives
+ids [N, context_length], `spelled(text)`, `unknown_words(text)`, `truncated_words(text)` and `to_json()`.
 
 The compact table exists for size: open_clip's 49,408 rows of embedding at width 128 would be 12 MiB in fp16,
 and a world of a few hundred words never trains the rest.
@@ -92,6 +92,19 @@ class BpeTokenizer:
         texts = [texts] if isinstance(texts, str) else texts
         return _open_clip_bpe()([clean_text(t) for t in texts], context_length or self.context_length)
 
+    def spelled(self, text: str) -> list[tuple[str, int]]:
+        """Each word of `split_words` with its number of ids. A piece that reaches over two words, as "'s"
+        does, belongs to the word it begins in.
+        """
+        text, bpe = clean_text(text), _open_clip_bpe()
+        words = list(_WORD.finditer(text))
+        count, at = [0] * len(words), 0
+        for piece in bpe.pat.finditer(text):
+            while piece.start() >= words[at].end():
+                at += 1
+            count[at] += len(bpe.encode(piece.group()))
+        return [(word.group(), n) for word, n in zip(words, count, strict=True)]
+
     def unknown_words(self, text: str) -> list[str]:
         """Always []: BPE spells any word."""
         return []
@@ -165,6 +178,10 @@ class CompactTokenizer:
     def _known(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
         pairs = ((word, self.lookup(word)) for word in split_words(text))
         return [(word, ids) for word, ids in pairs if ids is not None]
+
+    def spelled(self, text: str) -> list[tuple[str, int]]:
+        """Each word of `split_words` with its number of ids, 0 for one outside the table."""
+        return [(word, len(self.lookup(word) or ())) for word in split_words(text)]
 
     def encode(self, text: str) -> list[int]:
         """Ids of the known words of a text, without SOT, EOT and truncation."""

@@ -72,12 +72,12 @@ class Chain:
         (done, total) after each stage of each picture. settings go to the source (`truncation`).
         """
         listed = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not listed:
+            raise WorkbenchError("The list of prompts is empty: give at least one prompt.")
         texts = [prompt for prompt in listed for _ in range(check_count(count))]
-        if isinstance(seed, Sequence) and not isinstance(seed, str) and len(texts) == 1:
+        if isinstance(seed, Sequence) and not isinstance(seed, str) and len(texts) == 1 and len(seed):
             texts *= len(seed)
         seeds = check_seeds(seed, len(texts))
-        if not texts:
-            raise WorkbenchError("The list of prompts is empty: give at least one prompt.")
         total, done, drawn = len(texts) * (1 + len(self.upscalers)), 0, []
 
         def tell() -> None:

@@ -1,5 +1,6 @@
 """Pictures on disk: samples into a folder, nothing overwritten, and a picture made again from its recipe."""
 
+import contextlib
 import math
 import os
 import re
@@ -148,11 +149,9 @@ def save_beside(image: Tensor, folder: Path, stem: str, recipe: dict[str, Any], 
     number = 1
     while True:
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
-        if not path.exists():
-            try:
+        if not os.path.lexists(path):  # a link that leads nowhere is a name that is taken
+            with contextlib.suppress(FileExistsError):  # another writer was faster
                 return save_png(image, path, recipe, with_recipe=with_recipe, overwrite=False)
-            except FileExistsError:  # another writer was faster
-                continue
         number += 1
 
 

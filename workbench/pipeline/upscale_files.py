@@ -6,6 +6,7 @@ stopped, because what a file was made with stands in its recipe.
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from PIL import Image
 from workbench.datasets.own.captions import CaptionFinder, is_caption_file
 from workbench.datasets.tree import is_picture_name, shown, walk
 from workbench.errors import WorkbenchError
-from workbench.images import check_place, clear_os_error, from_uint8, save_png, to_uint8
+from workbench.images import check_place, clear_os_error, from_uint8, pixel_hash, save_png, to_uint8
 from workbench.pipeline import animated, picture_files
 from workbench.pipeline.chain import Chained, Stage, total_factor, upscale
 from workbench.pipeline.inputs import Stop, Stopped
@@ -88,6 +89,10 @@ def upscale_file(
     source, out = Path(source), Path(out)
     loaded = picture_files.load(source, job.factor)
     target = _target(loaded, out)
+    if target.exists() and target.samefile(source):
+        raise WorkbenchError(
+            f"{target} is the picture itself: give another name or folder for the larger one."
+        )
     if target.exists() and not job.overwrite:
         raise FileExistsError(
             f"{target} is already there: add --overwrite to replace it, or choose another name."
@@ -127,14 +132,15 @@ def _write(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Path, list[str]]:
     """Enlarge every frame and write the file."""
-    warnings, frames = list(loaded.warnings), []
+    warnings, frames, recipes = list(loaded.warnings), [], []
     for number, frame in enumerate(loaded.frames):
         made = job.enlarge(frame.pixels, prompt, None if loaded.moves else progress)
         warnings += made.warnings
+        recipes += made.recipes
         size = made.images.shape[:1:-1]
         alpha = None if frame.alpha is None else frame.alpha.resize(size, Image.Resampling.BICUBIC)
         if not loaded.moves:
-            path = save_png(made.images, target, made.recipes[0], alpha=alpha, overwrite=job.overwrite)
+            path = save_png(made.images, target, recipes[0], alpha=alpha, overwrite=job.overwrite)
             return path, warnings
         large = Image.fromarray(to_uint8(made.images)[0])
         if alpha is not None:
@@ -143,7 +149,8 @@ def _write(
         if progress is not None:
             progress(number + 1, len(loaded.frames))
     times = [frame.milliseconds for frame in loaded.frames]
-    path = animated.write(frames, times, target, overwrite=job.overwrite)
+    recipe = {"first": recipes[0], "frames": _hash_of(loaded)}
+    path = animated.write(frames, times, target, recipe, overwrite=job.overwrite)
     return path, list(dict.fromkeys(warnings))
 
 
@@ -187,6 +194,10 @@ def upscale_folder(folder: str | Path, out: str | Path, job: Job, progress: Prog
             raise
         except WorkbenchError as error:
             report.failed[name] = " ".join(str(error).split())
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            report.failed[name] = str(error)
     if progress is not None:
         progress(len(names), len(names), "")
     report.warnings = list(dict.fromkeys(report.warnings))
@@ -198,7 +209,7 @@ def _one_of_many(source: Path, place: Path, caption: str, job: Job, report: Repo
     loaded = picture_files.load(source, job.factor)
     target, prompt = place.with_name(place.name + _ending(loaded)), _prompt(job, loaded, caption)
     if target.exists() and not job.overwrite:
-        same = loaded.moves or _made_so(target, loaded, job, prompt)
+        same = _made_so(target, loaded, job, prompt)
         (report.kept if same else report.other).append(target)
         return
     make_folder(target.parent)
@@ -208,8 +219,14 @@ def _one_of_many(source: Path, place: Path, caption: str, job: Job, report: Repo
 
 
 def _made_so(target: Path, loaded: PictureFile, job: Job, prompt: str) -> bool:
-    """Whether the PNG that is there is what this job would make of the picture."""
-    recipe = picture_files.recipe_in(target)
+    """Whether the file that is there is what this job would make of the picture or animation."""
+    if loaded.moves:
+        whole = animated.recipe_in(target)
+        if whole.get("frames") != _hash_of(loaded):
+            return False
+        recipe = whole["first"]
+    else:
+        recipe = picture_files.recipe_in(target)
     for number, upscaler in reversed(list(enumerate(job.upscalers))):
         wanted = {
             "weight_hash": upscaler.weight_hash,
@@ -223,6 +240,11 @@ def _made_so(target: Path, loaded: PictureFile, job: Job, prompt: str) -> bool:
         recipe = recipe.get("input", {})
     here = picture_recipe(from_uint8(loaded.frames[0].pixels[None])[0])
     return recipe.get("pixel_hash") == here["pixel_hash"]
+
+
+def _hash_of(loaded: PictureFile) -> str:
+    """Of the pixels of all frames, as they came."""
+    return pixel_hash(Image.fromarray(np.concatenate([frame.pixels for frame in loaded.frames])))
 
 
 # --- what both share ---

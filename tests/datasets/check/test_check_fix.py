@@ -133,3 +133,17 @@ def test_nothing_to_keep_is_said(tmp_path):
     (folder / "metadata.jsonl").write_text('{"file_name": "b.png", "text": "x"}')
     with pytest.raises(WorkbenchError, match=r"Nothing of .* is left"):
         fix_folder(check_folder(folder), tmp_path / "out")
+
+
+def test_a_picture_written_anew_finds_a_free_name(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    frames = [picture(k, 40, 40) for k in range(2)]
+    frames[0].save(folder / "a.gif", save_all=True, append_images=frames[1:])
+    for k, name in enumerate(("a.png", "a-2.png", "a-3.png")):
+        picture(9 + k, 40, 40).save(folder / name)
+    names = ("a.gif", "a.png", "a-2.png", "a-3.png")
+    lines = [json.dumps({"file_name": name, "text": f"dog {k}"}) for k, name in enumerate(names)]
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    fix_folder(check_folder(folder, progress=False), tmp_path / "mended")
+    assert [row.file_name for row in read_folder(tmp_path / "mended")] == ["a-4.png", *names[1:]]

@@ -277,6 +277,27 @@ def test_wrong_requests_are_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "nowhere").exists() and [file.name for file in other.iterdir()] == ["letter.txt"]
 
 
+def test_an_import_stopped_on_a_source_that_changed_is_an_interrupted_set(tmp_path):
+    source = source_of(tmp_path / "src", {f"a {c} dog.png": picture(k) for k, c in enumerate(("red", "tan"))})
+    take(source, tmp_path / "set")
+    picture(99).save(source / "a red dog.png")
+    stopped = take(source, tmp_path / "set", stop=lambda: True)
+    assert stopped.stopped and not (tmp_path / "set" / "metadata.jsonl").exists()
+    with pytest.raises(WorkbenchError, match="interrupted"):
+        read_folder(tmp_path / "set")
+    assert take(source, tmp_path / "set").pictures == 2 and len(read_folder(tmp_path / "set")) == 2
+
+
+def test_texts_with_a_large_suffix_are_captions(tmp_path):
+    source = source_of(tmp_path / "src", {
+        "IMG_1.png": picture(1), "IMG_1.TXT": "a white dog",
+        "IMG_2.png": picture(2), "IMG_2.txt": "a tan dog", "IMG_2.TXT": "never read",
+    })  # fmt: skip
+    done = take(source, tmp_path / "set")
+    assert [row.text for row in read_folder(done.folder)] == ["a white dog", "a tan dog"]
+    assert [skipped.source for skipped in done.skipped] == ["IMG_2.TXT"]
+
+
 def test_a_full_disk_is_one_sentence_and_keeps_what_is_done(tmp_path, largest_file):
     source = source_of(tmp_path / "src", {f"a dog {k}{'xyz'[k]}z.png": picture(k) for k in range(3)})
     take(source, tmp_path / "set")

@@ -130,6 +130,23 @@ def test_a_killed_unpacking_goes_on(packed, tmp_path, call):
     assert unpack(packed, out, progress=False).kept == 10  # done: the report that is kept
 
 
+def test_unpacking_that_died_before_its_last_file_goes_on(packed, tmp_path):
+    out = tmp_path / "out"
+    unpack(packed, tmp_path / "whole", progress=False)
+
+    def dying(folder, recipe, rows, count):
+        set_writing.write_rows(folder, rows)  # the metadata is there, the report is not
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(set_writing, "close_set", dying)
+        with pytest.raises(KeyboardInterrupt):
+            unpack(packed, out, progress=False)
+    assert (out / "metadata.jsonl").is_file()
+    assert unpack(packed, out, progress=False).kept == 10
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 def test_an_edited_picture_is_packed_again(tmp_path):
     source = shard_sets.folder(tmp_path / "set", 4)
     out = pack(source, tmp_path / "out", per_shard=2, progress=False)

@@ -1,6 +1,9 @@
 """The commands as a person types them: distance, questions, compare; what they refuse."""
 
+import dataclasses
+import functools
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +13,15 @@ from tiny_world_model import tiny_world_model
 from true_renders import render_folder
 
 from workbench import cli
+from workbench.commands.common import CLIP, find_model
 from workbench.datasets.shards.packing import pack
 from workbench.errors import WorkbenchError
 from workbench.evaluation.metrics import working
+from workbench.evaluation.metrics.extractors import local_clip
+from workbench.evaluation.metrics.meters import ClipScoreMeter
 from workbench.evaluation.metrics.sources import open_pictures
 from workbench.evaluation.metrics.statistics import statistics_of
+from workbench.evaluation.metrics.streaming import stream
 
 
 @pytest.fixture
@@ -102,3 +109,62 @@ def test_questions_of_a_set_that_says_its_factors(tmp_path, monkeypatch, capsys)
     noise_folder(tmp_path / "bare", 3, 64)
     assert cli.main(["evaluate", "questions", "--pictures", "bare"]) == 2
     assert "No caption of bare names an answer" in capsys.readouterr().err
+
+
+def test_captions_that_were_edited_are_read_again(tmp_path, monkeypatch):
+    """What was kept of a pass that reads captions holds for those captions alone."""
+    monkeypatch.chdir(tmp_path)
+    data = render_folder(tmp_path / "data", count=6, side=64, seed=4)
+    clip = local_clip(find_model(CLIP))
+    ask = functools.partial(working.ask, clip, data)
+    before = {one.name: one.value for one in ask()}
+    lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    others = [{**line, "text": "a white dog", "coat": "white"} for line in lines]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in others))
+    kept, anew = ({one.name: one.value for one in found} for found in (ask(), ask(cache=None)))
+    assert kept == anew != before
+
+    score = ClipScoreMeter(clip, "v")
+    for text in ("a white dog", "a black dog in the snow"):
+        (data / "metadata.jsonl").write_text(
+            "".join(json.dumps({**line, "text": text}) + "\n" for line in others)
+        )
+        values = []
+        for cache in (tmp_path / "kept", None):
+            score = ClipScoreMeter(clip, "v")
+            stream(open_pictures(data), [score], cache=cache)
+            values.append(score.mean[0])
+        assert values[0] == values[1]
+    assert open_pictures(data).facts.key == open_pictures(data).facts.key
+
+
+def test_a_damaged_cache_is_measured_again_and_fresh_uses_none(folders, tmp_path):
+    extractor, cache = pixel_features(6, side=16), tmp_path / "cache"
+    source = open_pictures("b")
+    whole = statistics_of(source, extractor, cache=cache)
+    (file,) = cache.glob("statistics-*.safetensors")
+    content = file.read_bytes()
+    file.write_bytes(content[:500])
+    again = statistics_of(source, extractor, cache=cache)
+    assert torch.equal(again.rows, whole.rows) and file.read_bytes() == content
+    seen = []
+    reading = dataclasses.replace(source, read=lambda a, b: seen.append(a) or source.read(a, b))
+    statistics_of(reading, extractor, cache=cache)
+    assert not seen
+    statistics_of(reading, extractor, cache=cache, fresh=True)
+    assert seen
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_pictures_are_no_number_of_pictures(folders, count):
+    with pytest.raises(WorkbenchError, match="expected 1 or more"):
+        open_pictures("a", count=count)
+
+
+def test_a_place_for_the_numbers_is_made_or_refused_before_the_work(folders, capsys):
+    words = ["evaluate", "distance", "--pictures", "a", "--reference", "b", "--subsets", "5", "--out"]
+    assert cli.main([*words, "new/place/x.json"]) == 0
+    assert json.loads(Path("new/place/x.json").read_text())["measurements"]
+    assert cli.main([*words, "new/place"]) == 2
+    said = capsys.readouterr().err
+    assert "new/place is a folder: give the name of a file" in said

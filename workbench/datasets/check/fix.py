@@ -132,9 +132,10 @@ def _write_pictures(report: Report, names: Sequence[str], out: Path) -> tuple[di
         new[name] = name
         if _why_anew(looks[name]):
             path = PurePosixPath(name)
-            wanted = str(path.with_suffix(".png"))
+            wanted, number = str(path.with_suffix(".png")), 1
             while wanted != name and wanted in taken:
-                wanted = str(path.with_name(f"{path.stem}-{len(taken)}.png"))
+                number += 1
+                wanted = str(path.with_name(f"{path.stem}-{number}.png"))
             taken.add(wanted)
             new[name] = wanted
 

@@ -17,6 +17,7 @@ Captions = Literal["auto", "metadata", "txt", "filename", "folders", "blip"]
 AUTO = ("metadata", "txt", "filename", "folders")
 _TEXT_COLUMNS = ("text", "caption", "prompt", "TEXT", "description")
 _NAME_COLUMNS = ("file_name", "filename", "file", "image", "path")
+_TEXTS = (".txt", ".caption")  # in any case: cameras and Windows write IMG_1.TXT
 _LONGEST = 100_000  # characters of a text file that are read as a caption at all
 
 # What cameras, messengers and programs put into names; none of it says what is to be seen.
@@ -55,7 +56,7 @@ class Lost:
 def is_caption_file(name: str) -> bool:
     """Whether a file is one that captions are looked for in: metadata, or a text beside a picture."""
     path = PurePosixPath(name)
-    return path.name in METADATA_NAMES or path.suffix in (".txt", ".caption")
+    return path.name in METADATA_NAMES or path.suffix.lower() in _TEXTS
 
 
 class CaptionFinder:
@@ -70,7 +71,8 @@ class CaptionFinder:
         self.ways = AUTO if how == "auto" else (how,)
         self.lost: list[Lost] = []
         names = list(names)
-        self._texts = {name for name in names if PurePosixPath(name).suffix in (".txt", ".caption")}
+        texts = [name for name in names if PurePosixPath(name).suffix.lower() in _TEXTS]
+        self._texts = {_small_suffixed(name): name for name in texts} | {name: name for name in texts}
         self._rows: dict[str, list[Caption]] = {}
         self._where: dict[str, str] = {}
         self.used: set[str] = set()
@@ -103,7 +105,7 @@ class CaptionFinder:
     def _by_txt(self, name: str) -> list[Caption]:
         stem = name[: -len(PurePosixPath(name).suffix) or None]
         for beside in (f"{stem}.txt", f"{stem}.caption", f"{name}.txt"):
-            if beside in self._texts:
+            if (beside := self._texts.get(beside)) is not None:
                 self.used.add(beside)
                 text, mistake = self._read_text(beside)
                 if mistake:
@@ -203,3 +205,8 @@ def _first(entry: dict, names: Iterable[str]) -> str:
     return next(
         (entry[name] for name in names if isinstance(entry.get(name), str) and entry[name].strip()), ""
     )
+
+
+def _small_suffixed(name: str) -> str:
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) + suffix.lower()

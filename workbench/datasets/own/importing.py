@@ -190,6 +190,7 @@ class _Import:
     def open(self, recipe: dict) -> None:
         """Readies the folder: leftovers go, recipe and card come, and a journal of what still holds."""
         writing.clear_leftovers(self.out)
+        (self.out / "metadata.jsonl").unlink(missing_ok=True)  # until the end, the set is an interrupted one
         known = {each.name: each for each in self.entries}
         for source, taken in list(self.journal.items()):
             entry = known.get(source)

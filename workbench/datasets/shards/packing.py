@@ -96,8 +96,8 @@ def _refuse_other_shards(out: Path, facts: dict) -> None:
         same = False  # no list of shards, or a damaged one: not ours to write over
     if not same:
         raise WorkbenchError(
-            f"{out} holds something else than shards of this data set and --per-shard. Nothing was written; "
-            "choose another folder."
+            f"{out} holds something else than shards of this data set as it is now and --per-shard. Nothing "
+            "was packed; delete it if it may go, or choose another folder."
         )
 
 
@@ -167,8 +167,8 @@ def unpack(
     with writing.clear_errors("Shards unpacked so far are kept."):
         out.mkdir(parents=True, exist_ok=True)
         with writing.only_writer(out):
-            if (out / "metadata.jsonl").is_file():
-                held = writing.read_recipe(out, name=_NAME)
+            held = writing.read_recipe(out, name=_NAME) if (out / "metadata.jsonl").is_file() else {}
+            if "report" in held:  # the last that is written
                 return ShardReport.from_json(held["report"])
             writing.open_set(out, recipe, _card(shards))
             (out / _PARTS).mkdir(exist_ok=True)

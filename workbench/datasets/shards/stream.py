@@ -54,8 +54,9 @@ class ShardStream(IterableDataset):
 
     source: what `find_shards` takes. shuffle: samples of a block; 0 delivers everything in the order of the
     shards. rank, world: this process and how many there are. Within a torch DataLoader the workers share the
-    process's part. Each shard is read by one reader, so no sample comes twice in an epoch. report: collects
-    what is left out. Raises WorkbenchError where shards are missing or fewer than readers.
+    process's part, and, as they move copies, each loop over it is the same epoch until `set_epoch` names the
+    next. Each shard is read by one reader, so no sample comes twice in an epoch. report: collects what is
+    left out. Raises WorkbenchError where shards are missing or fewer than readers.
     """
 
     def __init__(

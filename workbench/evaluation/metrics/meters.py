@@ -22,9 +22,11 @@ KEPT = 10_000  # rows kept for what needs single pictures: kernel distance, prec
 
 
 class Meter(Protocol):
-    """key: what its state depends on beside the pictures; state: tensors that add up."""
+    """key: what its state depends on beside the pictures; reads_captions: whether on what is said of them,
+    too; state: tensors that add up."""
 
     key: str
+    reads_captions: bool
     state: dict[str, Tensor]
 
     def add(self, batch: Batch) -> None: ...
@@ -45,6 +47,8 @@ class FeatureMeter:
 
     state: even.count, even.total, even.outer, the same of odd, and rows [K, F] float32.
     """
+
+    reads_captions = False
 
     def __init__(self, extractor: Extractor, n: int, resolution: int, *, most: int = KEPT) -> None:
         self.extractor = extractor
@@ -87,6 +91,8 @@ class ClipScoreMeter:
 
     state: sums = number, sum, sum of squares.
     """
+
+    reads_captions = True
 
     def __init__(self, clip: Clip, version: str) -> None:
         self.clip, self.version = clip, version

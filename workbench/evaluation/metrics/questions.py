@@ -93,6 +93,8 @@ class QuestionMeter:
     that the CLIP gives. A picture whose caption names no single answer is not asked.
     """
 
+    reads_captions = True
+
     def __init__(self, clip: Clip, questions: Sequence[Question], version: str) -> None:
         self.clip, self.questions, self.version = clip, list(questions), version
         asked = [[q.name, q.prompts()] for q in self.questions]

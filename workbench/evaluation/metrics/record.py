@@ -207,6 +207,7 @@ def write_measurements(path: str | Path, found: Sequence[Measurement], **more: o
     """A JSON file of measurements, whole or not at all; more: other entries beside them."""
     body = {"schema": SCHEMA, "kind": KIND, **more, "measurements": [one.to_json() for one in found]}
     text = json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     return write_whole(path, lambda handle: handle.write(text.encode()))
 
 

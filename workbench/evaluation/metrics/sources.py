@@ -51,13 +51,15 @@ class Batch:
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a statement says of a source. name, key: how to quote it, and its fingerprint; cache_key: the
-    same with file times, for what is kept on a disk; resolution: R; how: what was done to bring them there,
-    or ""; seed, truncation: of drawn pictures."""
+    same with file times, for what is kept on a disk; captions: fingerprint of what is said of the pictures,
+    for what is kept of passes that read it; resolution: R; how: what was done to bring them there, or "";
+    seed, truncation: of drawn pictures."""
 
     name: str
     key: str
     cache_key: str
     resolution: int
+    captions: str = ""
     how: str = ""
     seed: int | None = None
     truncation: float | None = None
@@ -121,7 +123,7 @@ def open_pictures(
             "the path."
         )
     _enough(place, len(names), count)
-    names = names[:count]
+    names, texts, known = names[:count], texts[:count], known[:count]
     if resolution is not None and all(_size(place / name) == (resolution, resolution) for name in names):
         resolution = None  # nothing is done to them: the same pictures, whether or not it was asked for
     side = _common_side(place, names) if resolution is None else resolution
@@ -130,6 +132,7 @@ def open_pictures(
         key=_fingerprint(place, names, resolution),
         cache_key=digest([_stat(place / name) for name in names], names, resolution, decode.VERSION),
         resolution=side,
+        captions=digest(texts, known),
         how="" if resolution is None else f"centre cut, bicubic to {resolution} px",
     )
 
@@ -138,7 +141,7 @@ def open_pictures(
             found = list(pool.map(lambda name: _read(place / name, side, resolution), names[first:stop]))
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
 
-    return Pictures(facts=facts, count=len(names), read=read, texts=texts[:count], known=known[:count])
+    return Pictures(facts=facts, count=len(names), read=read, texts=texts, known=known)
 
 
 def _named(folder: Path) -> tuple[list[str], list[str], list[dict[str, str]]]:
@@ -155,6 +158,8 @@ def _named(folder: Path) -> tuple[list[str], list[str], list[dict[str, str]]]:
 
 
 def _enough(place: object, have: int, count: int | None) -> None:
+    if count is not None and count < 1:
+        raise WorkbenchError(f"{count} pictures of {place} are asked for: expected 1 or more.")
     if count is not None and have < count:
         raise WorkbenchError(
             f"{place} holds {have} pictures, {count} are asked for: give a smaller --n, or more pictures."
@@ -222,7 +227,7 @@ def _from_shards(place: str | Path, resolution: int | None, count: int | None, p
     key = digest(table.texts[:n], sample, resolution, decode.VERSION)
     facts = Facts(
         name=Path(str(place)).name, key=key, cache_key=key, resolution=resolution,
-        how=f"centre cut, bicubic to {resolution} px",
+        captions=digest(table.texts[:n], table.known[:n]), how=f"centre cut, bicubic to {resolution} px",
     )  # fmt: skip
     return Pictures(
         facts=facts, count=n, texts=table.texts[:n], known=table.known[:n],
@@ -262,6 +267,6 @@ def drawn_pictures(
     key = digest(pipeline.weight_hash, pipeline.config_hash, prompts, first_seed, truncation, dtype)
     facts = Facts(
         name=pipeline.name, key=pipeline.weight_hash[:12], cache_key=key, resolution=side, seed=seed,
-        truncation=truncation,
+        captions=digest(prompts, list(known)), truncation=truncation,
     )  # fmt: skip
     return Pictures(facts=facts, count=len(prompts), read=read, texts=prompts, known=known)

@@ -131,23 +131,34 @@ def statistics_of(
     *,
     most: int = KEPT,
     cache: Path | None = CACHE,
+    fresh: bool = False,
     team: Team = ALONE,
     progress: Progress | None = None,
     what: str = "measuring the reference",
 ) -> Statistics:
     """Statistics of a source, from the cache where the same pictures, features and resizer were measured.
 
-    A kept file is named by the features' fingerprint and the pictures'. Memory is [F, F] and at most `most`
+    A kept file is named by the features' fingerprint and the pictures'; damaged, or with fresh, it is
+    measured again. Memory is [F, F] and at most `most`
     rows, however many pictures.
     """
     resolution = source.facts.resolution
     key = digest(SCHEMA, source.facts.cache_key, len(source), extractor.key(resolution), most)
     place = None if cache is None else Path(cache) / f"statistics-{extractor.version}-{key}.safetensors"
-    if team.main_says(place is not None and place.is_file()):
-        return Statistics.load(place, extractor)
+    held = None if fresh or place is None else _held(place, extractor)
+    if team.main_says(held is not None):
+        return held or Statistics.load(place, extractor)  # which says what is wrong with this process's view
     meter = FeatureMeter(extractor, len(source), resolution, most=most)
-    stream(source, [meter], cache=cache, team=team, progress=progress, what=what)
+    stream(source, [meter], cache=cache, fresh=fresh, team=team, progress=progress, what=what)
     found = Statistics.of(meter, source.facts)
     if place is not None and team.is_main:
         found.save(place)
     return found
+
+
+def _held(place: Path, extractor: Extractor) -> Statistics | None:
+    """What a cache holds; None where that is nothing, or nothing that can be read."""
+    try:
+        return Statistics.load(place, extractor)
+    except WorkbenchError:
+        return None

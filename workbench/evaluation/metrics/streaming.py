@@ -45,8 +45,9 @@ def stream(
     """
     n, done = len(source), 0
     batches = [number for number in range(-(-n // batch_size)) if team.takes(number)]
+    said = source.facts.captions if any(m.reads_captions for m in meters) else ""
     key = digest(
-        SCHEMA, source.facts.cache_key, n, batch_size, team.rank, team.world, [m.key for m in meters]
+        SCHEMA, source.facts.cache_key, said, n, batch_size, team.rank, team.world, [m.key for m in meters]
     )
     place = None if cache is None else Path(cache) / f"pass-{key}.safetensors"
     if place is not None and not fresh:

@@ -78,7 +78,9 @@ def measure(
         meters.append(ClipScoreMeter(loaded, state_hash(loaded.model.state_dict())))
     stream(source, meters, **settings, fresh=fresh)
     own = Statistics.of(meter, source.facts)
-    held = Statistics.load(kept, extractor) if kept else statistics_of(there, extractor, **settings)
+    held = (
+        Statistics.load(kept, extractor) if kept else statistics_of(there, extractor, **settings, fresh=fresh)
+    )
     found = distances(own, held, extractor, subsets=subsets)
     if clip is not None:
         found.measurements.append(clip_score(meters[1], source.facts))

@@ -129,7 +129,7 @@ def gather(
     meters = _meters(tools, source, of_world, worded)
     settings = {"cache": cache, "team": team, "progress": progress}
     stream(source, list(meters.values()), **settings, fresh=fresh, what="drawing and measuring")
-    there = _seen_of_data(reference, tools.features, settings)
+    there = _seen_of_data(reference, tools.features, settings, fresh)
     if not team.is_main:
         return None
     found = _against_data(meters, source, tools, there[0])
@@ -190,9 +190,11 @@ def _meters(tools: Tools, source: Pictures, of_world: bool, worded: bool) -> dic
     return meters
 
 
-def _seen_of_data(reference: Pictures, extractor: Extractor, settings: dict) -> tuple[Statistics, Tensor]:
+def _seen_of_data(
+    reference: Pictures, extractor: Extractor, settings: dict, fresh: bool
+) -> tuple[Statistics, Tensor]:
     """Statistics of the data, kept where there is a cache, and thumbnails, which take but a reading."""
-    statistics = statistics_of(reference, extractor, **settings, what="measuring the data")
+    statistics = statistics_of(reference, extractor, **settings, fresh=fresh, what="measuring the data")
     small = ThumbnailMeter(len(reference), reference.facts.resolution)
     stream(reference, [small], **settings | {"cache": None}, what="looking at the data")
     return statistics, small.state["thumbnails"]

@@ -22,6 +22,8 @@ _CHUNK = 500
 class ThumbnailMeter:
     """state: thumbnails [n, D] float32 of all pictures, in order."""
 
+    reads_captions = False
+
     def __init__(self, n: int, resolution: int) -> None:
         side = min(THUMBNAIL, resolution)
         self.key = f"thumbnails {side} of {n}"
@@ -35,6 +37,8 @@ class ThumbnailMeter:
 class JudgeMeter:
     """state: mid [n, F], last [n, F'], geometry [n, 5] float32, named [n, 4]: the class that the judge gives
     each factor."""
+
+    reads_captions = False
 
     def __init__(self, judge: Judge, n: int) -> None:
         self.judge = judge
