@@ -6,6 +6,7 @@ from tiny_diffusion import tiny_diffusion
 
 from workbench.diffusion import schedule
 from workbench.diffusion.conditioning import Condition, guided, predict
+from workbench.diffusion.sampling import draw
 from workbench.errors import WorkbenchError
 
 PROMPT = "a black shepherd sitting on the beach at sunset"
@@ -68,6 +69,25 @@ def test_one_ddim_step_is_the_formula(model):
     wanted = -(without + 3.0 * (with_words - without)).clamp(-1, 1)
     made = model(PROMPT, seed=9, steps=1, guidance=3.0).images
     assert (made - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+@pytest.mark.parametrize("steps", [16, 50, 61, 122, 350])
+def test_every_number_of_steps_is_walked_to_the_end(sampler, steps):
+    """With the exact denoiser of pixels that are N(0, 0.3²), pictures have that deviation, whether or not T
+    divides by the number of steps.
+    """
+    spread, times = 0.3, []
+
+    def exact(x, t):
+        times.append(int(t[0]))
+        alpha, sigma = schedule.shares(t, x)
+        x0 = alpha * spread**2 / (alpha.square() * spread**2 + sigma.square()) * x
+        return (alpha * x - x0) / sigma
+
+    made = draw(exact, range(8), 32, sampler=sampler, steps=steps)
+    assert times == schedule.ladder(steps)[:-1] and len(times) == steps
+    assert made.std().item() == pytest.approx(spread, abs=0.05 if steps < 50 else 0.015)
 
 
 def test_guidance_one_is_the_caption_and_zero_is_none(model):

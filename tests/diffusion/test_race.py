@@ -181,7 +181,8 @@ def test_times_are_taken_in_turns():
     lanes = [made_up(name, draw(name)) for name in "ab"]
     found = trials.interleaved_times(lanes, rounds=3)
     assert [name for name, *_ in order] == list("abababab")
-    assert order[0][1:] == order[1][1:] and order[2][1] != order[0][1]  # one prompt a round, for both
+    assert order[0][2] == order[1][2] and order[2][2] != order[0][2]  # one seed a round, for both
+    assert len({prompt for _, prompt, _ in order}) == len(order)  # no lane finds its words read already
     assert found["a"]["ms_low"] <= found["a"]["ms"] <= found["a"]["ms_high"] and found["a"]["rounds"] == 3
     with pytest.raises(WorkbenchError, match="rounds is 0"):
         trials.interleaved_times(lanes, rounds=0)

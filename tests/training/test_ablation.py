@@ -1,6 +1,7 @@
 """The chain of additions: each row adds what it names alone; rows are trained once and compared."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,35 @@ def test_an_unknown_row_is_refused(tmp_path, inputs):
     with pytest.raises(WorkbenchError, match=r"no row 'deep' in the chain: choose from stylegan2, .*deeper"):
         ablation.ablate(data, tmp_path, clip=clip, judge=tmp_path, rows=["deep"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_judge_that_is_not_there_is_told_before_the_training(tmp_path, inputs):
+    data, clip = inputs
+    with pytest.raises(WorkbenchError, match="expected a judge's folder"):
+        ablation.ablate(data, tmp_path / "out", clip=clip, judge=tmp_path, rows=["stylegan2"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_row_trained_without_a_judge_says_so(chain, tmp_path, inputs):
+    out, _, _ = chain
+    data, clip = inputs
+    shutil.copytree(out, tmp_path / "out")
+    run = tmp_path / "out" / "01-stylegan2"
+    (run / ablation.ROW).unlink()
+    history = (run / "history.jsonl").read_text()
+    (run / "history.jsonl").write_text(history.replace('"kind": "eval"', '"kind": "lost"'))
+    judge = Path(__file__).resolve().parents[2] / "assets/models/judge"
+    with pytest.raises(WorkbenchError, match="delete this folder to train it anew"):
+        ablation.ablate(
+            data,
+            tmp_path / "out",
+            clip=clip,
+            judge=judge,
+            rows=["stylegan2"],
+            images=32,
+            eval_n=4,
+            device="cpu",
+        )
 
 
 def test_what_goes_against_the_paper_is_said_and_nothing_else():

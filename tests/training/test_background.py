@@ -159,6 +159,20 @@ def test_a_look_never_keeps_a_trainer_out(tmp_path):
             assert runs.is_held(run)
 
 
+def test_a_run_of_ours_without_a_checkpoint_begins_again(job, tmp_path):
+    """Stopped between its first grid and its first checkpoint, as the command line takes it too."""
+    run = tmp_path / "run"
+    background.start(run, job)
+    try:
+        until(lambda: seen(run) >= 8, "the first steps are logged")
+        background.ask(run, "pause")
+        background.wait(run, PATIENCE_S)
+        shutil.rmtree(run / "checkpoints")
+        assert background.job_of(run) == job
+    finally:
+        end(run)
+
+
 def test_a_run_from_a_terminal_can_be_gone_on_with_and_a_copy_without_checkpoints_cannot(tmp_path):
     shipped = ROOT / "assets" / "training" / "shepherd-64"
     copy = tmp_path / "copy"

@@ -104,6 +104,23 @@ def test_a_damaged_one_is_named_and_passed_over(tmp_path):
     assert "cannot be read" in checkpoint.newest(tmp_path)[1][0]
 
 
+def test_damaged_ones_are_put_aside_and_cost_no_whole_one(tmp_path):
+    for count in (10, 20, 30):
+        save(tmp_path, count)
+    (tmp_path / "checkpoints/step-000000030/G.safetensors").unlink()
+    (tmp_path / "checkpoints/step-000000020/state.json").write_text("{")
+    said = checkpoint.put_aside(tmp_path)
+    assert len(said) == 2 and said[0].endswith(
+        "step-000000030 is damaged (G.safetensors is missing or changed). It was put aside as "
+        "damaged-step-000000030."
+    )
+    assert checkpoint.newest_nimg(tmp_path) == checkpoint.newest(tmp_path)[0].cur_nimg == 10
+    save(tmp_path, 15)
+    checkpoint.prune(tmp_path, 1)
+    assert checkpoint.newest(tmp_path)[0].cur_nimg == 15 and checkpoint.put_aside(tmp_path) == []
+    assert (tmp_path / "checkpoints/damaged-step-000000030").is_dir()  # for whoever wants to look
+
+
 @pytest.mark.parametrize(
     ("schema", "why"), [(99, "a later version wrote it; update the workbench"), ("x", "it is none of ours")]
 )

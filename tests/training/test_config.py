@@ -6,7 +6,7 @@ import math
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.training.config import TrainConfig, crossed, differences, sample_due
+from workbench.training.config import TrainConfig, crossed, differences, read_settings, sample_due
 
 
 def test_json_round_trip():
@@ -22,6 +22,14 @@ def test_an_option_that_is_off_leaves_no_trace():
     assert (told["grid"], told["conditioning"], told["ema_rampup"]) == ([3, 2], "none", 0.1)
     assert TrainConfig.from_json(json.loads(json.dumps(told))) == changed
     assert differences(TrainConfig(), changed)["grid"] == ([6, 6], [3, 2])
+
+
+def test_a_runs_record_is_that_run_again_whatever_the_preset_brings(tmp_path):
+    """What a record leaves out stands at its default, not where a preset has it."""
+    ran = TrainConfig.for_preset("shepherd-up4", adversarial_weight=1.0, perceptual_weight=0.0, grid=(6, 6))
+    (tmp_path / "config.json").write_text(json.dumps({"config": ran.to_json()}))
+    told = read_settings(tmp_path / "config.json")
+    assert differences(TrainConfig.for_preset(**{"name": told.pop("preset"), **told}), ran) == {}
 
 
 def test_epochs_become_images_with_the_data_set():

@@ -47,6 +47,9 @@ def test_a_torn_last_line_is_left_out_and_damage_is_named(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text('{"kind": "step", "cur_nimg": 1}\n{"kind": "st')
     assert [entry["cur_nimg"] for entry in read_history(tmp_path)] == [1]
+    whole = '{"kind": "event", "cur_nimg": 1, "text": "Fréchet"}\n'.encode()
+    path.write_bytes(whole + whole[: whole.index(b"\xc3") + 1])  # within a letter
+    assert [entry["text"] for entry in read_history(tmp_path)] == ["Fréchet"]
     path.write_text('{"kind": "st\n{"kind": "step", "cur_nimg": 1}\n')
     with pytest.raises(WorkbenchError, match=r"Line 1 of .* is no JSON"):
         read_history(tmp_path)

@@ -51,6 +51,19 @@ def test_counts_go_on_and_a_still_G_shows_no_grid(tmp_path):
     assert [each["D_alone"] for each in facts["laps"]] == [0, 50]
 
 
+def test_a_roll_back_in_a_later_lap_takes_back_its_own_lines_alone(tmp_path):
+    first = lap(tmp_path / "a", [0, 100, 200])
+    second = lap(tmp_path / "b", [0, 100, 200, 300])
+    back = {"kind": "event", "event": "rollback", "cur_nimg": 200, "from_nimg": 300, "back_to_nimg": 200}
+    again = {"kind": "step", "cur_nimg": 250, "seconds": 35, "G.loss": 1.0}
+    with open(second / "history.jsonl", "a") as file:
+        file.write("".join(json.dumps({**line, "text": "x"}) + "\n" for line in (back, again)))
+    out = join_laps([first, second], tmp_path / "out")
+    assert [line["cur_nimg"] for line in read_history(out, "step")] == [0, 100, 200, 200, 300, 400, 450]
+    (event,) = (line for line in read_history(out, "event") if line["event"] == "rollback")
+    assert (event["cur_nimg"], event["from_nimg"], event["back_to_nimg"]) == (400, 500, 400)
+
+
 def test_a_lap_of_D_alone_may_be_a_run_by_itself(tmp_path):
     still = lap(tmp_path / "b", [0, 50], still_until=50)
     laps = [lap(tmp_path / "a", [0, 100]), still, lap(tmp_path / "c", [0, 70], shares={"G": 1.0, "D": 1.0})]

@@ -1,5 +1,6 @@
 """The trainer as a whole: exact resume, rollback on NaN, refusals by message, what a run leaves behind."""
 
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 import torch
+from PIL import Image
 
 from workbench.errors import WorkbenchError
 from workbench.pipeline import Pipeline
@@ -168,6 +170,62 @@ def test_extend_goes_on_with_a_larger_budget(inputs, tmp_path):
     assert event["cur_nimg"] == 48 and "images 48 -> 96" in event["text"]
     with pytest.raises(WorkbenchError, match="seed 0, now 1"):
         tiny_run.run_tiny(inputs, tmp_path / "run", images=96, seed=1, resume="extend")
+
+
+def damage(folder) -> None:
+    data = bytearray((folder / "G.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "G.safetensors").write_bytes(data)
+
+
+def test_a_damaged_checkpoint_costs_no_later_one(inputs, whole_run, same_run, tmp_path):
+    run = tmp_path / "run"
+    tiny_run.run_tiny(inputs, run, stop_after_nimg=160)
+    damage(checkpoint.list_checkpoints(run)[-1])
+    tiny_run.run_tiny(inputs, run, stop_after_nimg=160)
+    assert checkpoint.newest(run)[0].cur_nimg == 160  # "saved", and so it is
+    tiny_run.run_tiny(inputs, run)
+    same_run(run, whole_run)
+
+
+def test_weights_taken_over_survive_a_damaged_checkpoint(inputs, whole_run, same_run, tmp_path):
+    """With its only checkpoint damaged, a run begins as it began: from the weights of the other run."""
+    run, other, options = tmp_path / "run", tmp_path / "other", {"images": 32, "start_from": whole_run}
+    tiny_run.run_tiny(inputs, run, **options, stop_after_nimg=8)
+    for folder in checkpoint.list_checkpoints(run):
+        damage(folder)
+    tiny_run.run_tiny(inputs, run, **options)
+    tiny_run.run_tiny(inputs, other, **options)
+    same_run(run, other)
+
+
+def test_extend_that_adds_or_takes_a_network_is_refused_and_bars_nothing(inputs, tmp_path):
+    run = tmp_path / "run"
+    tiny_run.run_tiny(inputs, run, heads=True, vision_weight=0.0, images=16)
+    changed = {"heads": True, "images": 32, "resume": "extend"}
+    with pytest.raises(WorkbenchError, match=r"vision_weight 0\.0, now 1\.0.*--start-from"):
+        tiny_run.run_tiny(inputs, run, vision_weight=1.0, **changed)
+    assert tiny_run.run_tiny(inputs, run, heads=True, vision_weight=0.0, images=16).cur_nimg == 16
+    tiny_run.run_tiny(inputs, run, vision_weight=0.0, **changed)
+    facts = json.loads((run / "config.json").read_text())
+    assert facts["config"]["images"] == 32
+
+
+def test_the_rate_after_a_pause_counts_the_time_before_it(inputs, tmp_path):
+    run = tmp_path / "run"
+    tiny_run.run_tiny(inputs, run, log_every_nimg=96, stop_after_nimg=88)
+    tiny_run.run_tiny(inputs, run, log_every_nimg=96)
+    for before, line in itertools.pairwise(read_history(run, "step")):
+        images, seconds = line["cur_nimg"] - before["cur_nimg"], line["seconds"] - before["seconds"]
+        assert line["images_per_s"] == pytest.approx(images / seconds, rel=0.3)
+    first = read_history(run, "step")[0]
+    assert first["images_per_s"] == pytest.approx(first["cur_nimg"] / first["seconds"], rel=0.3)
+
+
+def test_a_sheet_of_an_upsampler_has_its_four_columns(inputs, tmp_path):
+    result = tiny_run.run_tiny(inputs, tmp_path / "run", upsamples=True, grid=(3, 2), images=8)
+    with Image.open(result.run / "samples" / "grid_000000000.png") as sheet:
+        assert sheet.size == (4 * 16, 2 * 16)
 
 
 @pytest.mark.usefixtures("few_prompts")

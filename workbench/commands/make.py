@@ -172,7 +172,7 @@ def ablate(
     for line in ablation.against_the_paper(table):
         print(f"Not as in the paper: {line}")
     print(ablation.write_report(table, out, out if report is None else report))
-    return 0 if len(table) == len(ablation.CHAIN) else STOPPED
+    return _status(table, rows or [addition.name for addition in ablation.CHAIN])
 
 
 @app.command(name="export-critics")
@@ -223,7 +223,12 @@ def trials(
         print("No trial is finished yet.")
         return STOPPED
     print(write_report(rows, out if report is None else report))
-    return 0 if len(rows) == len(chosen.trials) else STOPPED
+    return _status(rows, only or [trial.name for trial in chosen.trials])
+
+
+def _status(rows: list[dict], asked: list[str]) -> int:
+    """0 where all that were asked for are among the finished rows, else that of Ctrl-C."""
+    return 0 if set(asked) <= {row["name"] for row in rows} else STOPPED
 
 
 @app.command(name="gif")

@@ -88,6 +88,8 @@ def distil(
     about = {"name": model.name, "path": str(teacher), "weight_hash": model.weight_hash,
              "seconds": model.card.get("seconds"), "images": model.card.get("images")}  # fmt: skip
     with gan_runs.held(out), own_randomness(), hardware.kept_memory(), signals() as stop:
+        for sentence in checkpoint.put_aside(out):
+            say(sentence)
         table = open_table(data, model.config.resolution, progress=progress)
         config = config.for_epoch(len(table))
         prompts, seeds = grid_plan(table, config.grid)

@@ -213,6 +213,7 @@ class Loop:
             "step": self.step,
             "cur_nimg": self.cur_nimg,
             "seconds": self.seconds,
+            "logged": self._logged,
             "history_bytes": self.history.size,
             "lr_multiplier": self.task.lr_multiplier,
             "rollbacks": self.rollbacks,
@@ -230,7 +231,7 @@ class Loop:
         self.step, self.cur_nimg, self.seconds = state["step"], state["cur_nimg"], state["seconds"]
         self.task.lr_multiplier, self.rollbacks = state["lr_multiplier"], state["rollbacks"]
         self.statistics, self.monitor.state = Statistics(state["statistics"]), state["monitor"]
-        self._logged = self.seconds
+        self._logged = state.get("logged", self.seconds)
 
     def _roll_back(self, why: Diverged, bar: tqdm) -> None:
         """To the last good checkpoint with half the rates; the time that was lost still counts."""

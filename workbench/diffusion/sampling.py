@@ -1,4 +1,4 @@
-"""From noise to pictures, step by step: DDIM and DPM-Solver++ of diffusers, and a few-step student's own way.
+"""From noise to pictures, step by step: DDIM, DPM-Solver++ of diffusers, and a few-step student's own way.
 
 Letters: N pictures [N, 3, S, S]; x the noisy picture of a step, x0 the estimate of the clean one.
 """
@@ -40,20 +40,22 @@ class Step:
 OnStep = Callable[[Step], None]
 
 
-def scheduler(name: str) -> Any:
-    """diffusers' scheduler of a sampler, with the settings of training; estimates are cut to [-1, 1]."""
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+def _dpm_solver(times: list[int]) -> Any:
+    """diffusers' scheduler of DPM-Solver++ at these t, with the settings of training; estimates are cut to
+    [-1, 1].
+    """
+    from diffusers import DPMSolverMultistepScheduler
 
-    if name == "ddim":
-        return DDIMScheduler(**schedule.SETTINGS, clip_sample=True)
     # Thresholding to at most 1 is the same cut: this scheduler has no other.
-    return DPMSolverMultistepScheduler(
+    solver = DPMSolverMultistepScheduler(
         **schedule.SETTINGS,
         algorithm_type="dpmsolver++",
         solver_order=2,
         thresholding=True,
         sample_max_value=1.0,
     )
+    solver.set_timesteps(timesteps=times)
+    return solver
 
 
 def check_sampler(name: object, allowed: Sequence[str]) -> str:
@@ -86,15 +88,22 @@ def draw(
 
 
 def _descent(predict: Predict, x: Tensor, seeds: Sequence[int], sampler: str, steps: int):
-    """Steps of the teacher: along the path that leads from each noise to one picture."""
-    solver = scheduler(sampler)
-    solver.set_timesteps(steps)
-    extra = {"use_clipped_model_output": True} if sampler == "ddim" else {}
-    for index, t in enumerate(solver.timesteps.tolist()):
+    """Steps of the teacher: along the path that leads from each noise to one picture.
+
+    The times are ours: where T does not divide by steps, diffusers rounds to one more of them at some counts,
+    and its DDIM steps to other times than those it then names.
+    """
+    times = schedule.ladder(steps)
+    solver = None if sampler == "ddim" else _dpm_solver(times[:-1])
+    for index, (t, to) in enumerate(pairwise(times)):
         at = torch.full((len(x),), t)
         v = predict(x, at)
         x0 = schedule.x0_of(x, v, at).clamp(-1, 1)
-        x = solver.step(v, t, x, **extra).prev_sample
+        x = (
+            schedule.ddim_step(x, v, at, torch.full_like(at, to))
+            if solver is None
+            else solver.step(v, t, x).prev_sample
+        )
         yield Step(index, steps, t, x0, x)
 
 

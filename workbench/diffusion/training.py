@@ -72,6 +72,8 @@ def train_baseline(
     if start is not None:
         config = replace(config, earlier_nimg=start.images)
     with gan_runs.held(out), own_randomness(), hardware.kept_memory(), signals() as stop:
+        for sentence in checkpoint.put_aside(out):
+            say(sentence)
         table = open_table(data, network.resolution, progress=progress)
         config = config.for_epoch(len(table))
         prompts, seeds = grid_plan(table, config.grid)

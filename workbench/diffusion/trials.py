@@ -31,15 +31,16 @@ def interleaved_times(
     """Milliseconds from prompt to picture of each lane, by name: {"ms" (median), "ms_low", "ms_high" (the
     quartiles), "rounds"}.
 
-    Every round goes once through all lanes, with a prompt of its own, so that whatever else the machine does
-    meets all alike; the first round warms up and does not count.
+    Every round goes once through all lanes, so that whatever else the machine does meets all alike; the first
+    round warms up and does not count. Each time the prompt is another one, so that no lane finds its words
+    read already.
     """
     if rounds < 1:
         raise WorkbenchError(f"rounds is {rounds}: expected 1 or more.")
     taken: dict[str, list[float]] = {lane.name: [] for lane in lanes}
     for index in range(rounds + 1):
-        prompt = _prompt(seed, index)[0]
-        for lane in lanes:
+        for place, lane in enumerate(lanes):
+            prompt = _prompt(seed, index * len(lanes) + place)[0]
             start = time.perf_counter()
             lane.draw([prompt], [FIRST_SEED + index]).sum().item()  # waits for a GPU
             taken[lane.name].append((time.perf_counter() - start) * 1e3)

@@ -19,6 +19,7 @@ from rich.table import Table
 from workbench.datasets.world import draw_factors
 from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
+from workbench.evaluation.features import load_judge
 from workbench.evaluation.figures import provenance
 from workbench.images import write_whole
 from workbench.models.clip_io import load_clip
@@ -185,11 +186,13 @@ def ablate(
     """Train the rows that are not done (all, or those named) under `out`, and return what is measured so far.
 
     Each row is a run folder of its own, out/<number>-<name>; an interrupted row goes on, a finished one is
-    not trained again. Raises WorkbenchError for an unknown row name, and what `train` raises.
+    not trained again. Raises WorkbenchError for an unknown row name and for no judge, and what `train`
+    raises.
     """
     known = [addition.name for addition in CHAIN]
     if unknown := [name for name in rows or () if name not in known]:
         raise WorkbenchError(f"There is no row {unknown[0]!r} in the chain: choose from {', '.join(known)}.")
+    load_judge(judge)  # a wrong folder is told here, not after a row is trained
     for index, addition in enumerate(CHAIN):
         run = row_folder(out, index)
         if (rows and addition.name not in rows) or read_row(run, images) is not None:
@@ -223,7 +226,9 @@ def read_row(run: Path, images: int) -> dict | None:
 def _measure(index: int, run: Path, clip: str | Path) -> dict:
     """The figures of a row that is trained, with the paper's numbers beside them."""
     (preset, _), addition, history = row_preset(index), CHAIN[index], read_history(run)
-    found = [record for record in history if record["kind"] == "eval"][-1]
+    found = next((record for record in reversed(history) if record["kind"] == "eval"), None)
+    if found is None:
+        raise WorkbenchError(f"{run} was trained without an evaluation: delete this folder to train it anew.")
     rate = statistics.median(record["images_per_s"] for record in history if record["kind"] == "step")
     paper = rung(addition.paper)
     return {

@@ -155,10 +155,10 @@ def job_of(run: str | Path) -> Job:
 
     run = Path(run).resolve()
     started = _read(run / FOLDER / _START)
-    if (run / NAME).is_file() and not checkpoint.list_checkpoints(run):
-        raise WorkbenchError(f"{run} holds no checkpoints to go on from: it is only there to be looked at.")
     if "job" in started:
         return Job(**started["job"])
+    if (run / NAME).is_file() and not checkpoint.list_checkpoints(run):
+        raise WorkbenchError(f"{run} holds no checkpoints to go on from: it is only there to be looked at.")
     facts = runs.read_run(run)
     clip, _, vision_clip = facts["clip"].partition(", seen by ")
     paths = {"data": facts["data"]["path"], "clip": clip, "vision_clip": vision_clip or None}

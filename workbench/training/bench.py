@@ -13,6 +13,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from workbench import hardware
+from workbench.errors import WorkbenchError
 from workbench.models.presets import Preset, preset
 from workbench.training import steps
 from workbench.training.config import TrainConfig
@@ -96,6 +97,15 @@ def made_up_batch(players: Players, batch_size: int, seed: int) -> StepBatch:
     )
 
 
+def check_draws(chosen: Preset) -> None:
+    """WorkbenchError for an upsampler, whose step these benches don't make."""
+    if chosen.upsamples:
+        raise WorkbenchError(
+            f"{chosen.name} enlarges pictures, and this bench times presets that draw them: give shepherd-32 "
+            "or shepherd-64. An upsampler's speed stands in its history as it trains."
+        )
+
+
 def step(
     name: str | Preset = "shepherd-64",
     *,
@@ -112,6 +122,7 @@ def step(
     machine = hardware.probe(device)
     precision = machine.precision if precision == "auto" else precision
     chosen = preset(name) if isinstance(name, str) else name
+    check_draws(chosen)
     own = {} if batch_size is None else {"batch_size": batch_size}
     config = TrainConfig.for_preset(chosen.name, **own, precision=precision)
     batch_size = config.batch_size

@@ -8,6 +8,7 @@ from pathlib import Path
 from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 from workbench.models import presets
+from workbench.training.bench import check_draws
 from workbench.training.config import TrainConfig
 from workbench.training.trainer import train
 
@@ -25,6 +26,7 @@ def overhead(
     """
     if images < 1:
         raise WorkbenchError(f"images is {images}: expected at least 1.")
+    check_draws(presets.preset(preset))
     config = TrainConfig.for_preset(preset, images=images, eval_every_nimg=0)
     with tempfile.TemporaryDirectory(prefix="workbench-overhead-") as scratch:
         if data is None:

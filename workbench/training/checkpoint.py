@@ -122,6 +122,26 @@ def newest(run: str | Path) -> tuple[Checkpoint | None, list[str]]:
     return None, complaints
 
 
+def put_aside(run: str | Path) -> list[str]:
+    """Rename the checkpoints that cannot be read to damaged-…, newest first, down to one that is whole; a
+    sentence for each. Only for the one process that holds the run.
+
+    Else the name of such a folder would count as the newest checkpoint: nothing would be saved at its image
+    count, and whole ones below it would be deleted as the older ones.
+    """
+    said = []
+    for folder in reversed(list_checkpoints(run)):
+        try:
+            read(folder)
+            break
+        except WorkbenchError as error:
+            aside = folder.with_name(f"damaged-{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(folder, aside)
+            said.append(f"{str(error).split(': ')[0]}. It was put aside as {aside.name}.")
+    return said
+
+
 def newest_nimg(run: str | Path) -> int | None:
     """Image count of the newest finished checkpoint, without opening it."""
     folders = list_checkpoints(run)

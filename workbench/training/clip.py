@@ -176,7 +176,8 @@ class ClipTrainer:
         loss = contrast + training.reconstruction * reconstruction
         if not torch.isfinite(loss):
             raise WorkbenchError(
-                f"The loss is {loss.item()} at step {self.step}: lower lr ({training.lr}) and resume."
+                f"The loss is {loss.item()} at step {self.step}: train anew into another folder, with a "
+                f"ClipTraining whose lr is below {training.lr}."
             )
         for group in self.optimizer.param_groups:
             group["lr"] = training.lr_at(self.step)

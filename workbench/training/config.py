@@ -17,6 +17,9 @@ from workbench.training.lengths import Length, in_images, parse_grid, parse_leng
 # What `resume="extend"` may change in a run that exists: the budget, the rates and weights, and when things
 # are written.
 FIXED = ("preset", "batch_size", "seed", "grid", "conditioning")
+# Settings that, being 0 or not, decide whether a part of the run is there at all: its checkpoint holds it or
+# lacks it, so that "extend" may not take them across 0.
+SWITCHES = ("vision_weight", "ada_target")
 LENGTHS = ("images", "log_every_nimg", "sample_every_nimg", "eval_every_nimg", "checkpoint_every_nimg")
 # Settings that leave no trace in a run's record while they are at their default (see ARCHITECTURE.md).
 OPTIONS = (
@@ -57,7 +60,8 @@ class TrainConfig:
     pictures there (0.6 in StyleGAN2-ADA); 0 = always. ada_kimg: thousands of images from never to always.
     *_every_nimg: images between samples, evaluations (0 = never), checkpoints, log lines. eval_n: pictures
     of one evaluation. keep_checkpoints: newest ones kept, beside the best. precision: "auto" (probed at
-    start), "bf16", "fp16" (CUDA, with a loss scale) or "fp32". grid: columns and rows of a sample grid.
+    start), "bf16", "fp16" (CUDA, with a loss scale) or "fp32". grid: columns and rows of a sample grid
+    (an upsampler's has always four columns).
     conditioning: "none", "class" (captions are class names), "text", or "auto": by the captions of the set.
     gradient_checkpointing: features of G's and D's blocks are computed again in backward instead of kept.
     compile: torch.compile of the passes that no double backward runs through. accumulate: passes in
@@ -242,7 +246,8 @@ def read_settings(path: str | Path) -> dict:
     except (OSError, ValueError) as error:
         raise WorkbenchError(f"{path} holds no training settings ({error}). Give a JSON file.") from error
     if isinstance(data, dict) and isinstance(data.get("config"), dict):  # a run's
-        data = data["config"]
+        # What a record leaves out is at its default, which a preset may have set otherwise.
+        data = {f.name: f.default for f in fields(TrainConfig) if f.name in OPTIONS} | data["config"]
     known = {f.name for f in fields(TrainConfig)}
     if not isinstance(data, dict) or (unknown := sorted(set(data) - known)):
         what = repr(unknown[0]) if isinstance(data, dict) else type(data).__name__

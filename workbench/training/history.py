@@ -102,17 +102,17 @@ def read_history(run: str | Path, kind: str | None = None, *, undone: bool = Fal
             f"There is no {NAME} in {run}: give the folder of a run, as `workbench train --out` made it."
         )
     lines: list[dict] = []
-    texts = path.read_text(encoding="utf-8").split("\n")
+    texts = path.read_bytes().split(b"\n")  # a line that is being written may end within a letter
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         try:
             line = json.loads(text)
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             if number == len(texts):  # no newline at its end: the writer was stopped inside this line
                 continue
             raise WorkbenchError(
-                f"Line {number} of {path} is no JSON ({error.msg}): the file is damaged."
+                f"Line {number} of {path} is no JSON ({error}): the file is damaged."
             ) from error
         if line.get("event") == "rollback" and not undone:
             lines = [

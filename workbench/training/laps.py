@@ -13,6 +13,8 @@ from workbench.training.grids import FOLDER, find_grids
 from workbench.training.history import NAME as HISTORY
 from workbench.training.history import read_history
 
+_COUNTS = ("cur_nimg", "from_nimg", "back_to_nimg")  # of a line, images so far; the last two of a roll-back
+
 
 def join_laps(laps: Sequence[str | Path], out: str | Path) -> Path:
     """The story of runs in their order, in the new folder `out`, without weights; returns it.
@@ -105,5 +107,6 @@ def _moved(lines: list[dict], by: int, after: float, names: dict[int, str]) -> l
             line = line | {"file": names[line["cur_nimg"]]}
         if line["kind"] == "step" and "seconds" in line:
             line = line | {"seconds": line["seconds"] + after}
-        moved.append(line | {"cur_nimg": line["cur_nimg"] + by})
+        counts = {name: line[name] + by for name in _COUNTS if name in line}
+        moved.append(line | counts)
     return moved

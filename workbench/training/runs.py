@@ -24,7 +24,7 @@ from workbench.hardware import Machine
 from workbench.images import clear_os_error, write_whole
 from workbench.models.presets import Preset
 from workbench.recipe import library_versions
-from workbench.training.config import FIXED, TrainConfig, differences
+from workbench.training.config import FIXED, SWITCHES, TrainConfig, differences
 
 SCHEMA = 1
 KIND = "gigagan-run"
@@ -137,8 +137,8 @@ def _entries(folder: Path) -> list[str]:
 def check_same(folder: Path, old: dict, new: dict, resume: str) -> dict[str, tuple[object, object]]:
     """Compare a run's facts with what is asked for now; returns the settings that "extend" changes.
 
-    Raises WorkbenchError that names what differs: with "auto" any setting, always data, networks and FIXED
-    settings.
+    Raises WorkbenchError that names what differs: with "auto" any setting, always data, networks, FIXED
+    settings, and what adds a network to the run or takes one from it.
     """
     changes = differences(TrainConfig.from_json(old["config"]), TrainConfig.from_json(new["config"]))
     parts = [
@@ -146,7 +146,8 @@ def check_same(folder: Path, old: dict, new: dict, resume: str) -> dict[str, tup
         for name in ("generator", "discriminator", "vision_aided", "data", "clip")
         if json.loads(json.dumps(old.get(name))) != json.loads(json.dumps(new.get(name)))
     ]
-    refused = {k: v for k, v in changes.items() if resume != "extend" or k in FIXED}
+    fixed = {k for k, v in changes.items() if k in FIXED or _switched(k, *v)}
+    refused = {k: v for k, v in changes.items() if resume != "extend" or k in fixed}
     if refused or parts:
         said = [f"{name} {was!r}, now {now!r}" for name, (was, now) in refused.items()]
         said += [
@@ -155,14 +156,22 @@ def check_same(folder: Path, old: dict, new: dict, resume: str) -> dict[str, tup
             else f"the {name} of the preset"
             for name in parts
         ]
-        extend = (
-            "" if parts or set(refused) & set(FIXED) else ", or go on with the new settings by resume=extend"
-        )
+        if not parts and not fixed:
+            more = ", or go on with the new settings by resume=extend"
+        else:
+            more = "" if parts else f", or take its weights over into another folder by --start-from {folder}"
         raise WorkbenchError(
             f"{folder} holds a run with other settings: {'; '.join(said)}. Choose another folder, "
-            f"give the same settings{extend}."
+            f"give the same settings{more}."
         )
     return changes
+
+
+def _switched(name: str, was: object, now: object) -> bool:
+    """Whether a change of this setting brings something that the run's checkpoint lacks, or has too much."""
+    if name == "precision":
+        return "fp16" in (was, now)  # with the scale of its loss
+    return name in SWITCHES and (was > 0) != (now > 0)
 
 
 def describe(

@@ -101,7 +101,7 @@ def prepare(
         subject = Enlarging(cast.text_encoder, used, facts["grid"], table, asked, clip)
     else:
         subject = Drawing(cast.text_encoder, used, facts["grid"], _judge(judge, config, say))
-    if main and (old is None or changes):  # last: a mistake in the line leaves no run behind that it blocks
+    if main and old is None:  # last: a mistake in the line leaves no run behind that it blocks
         runs.write_facts(out, facts)
     return Setup(
         config=used, facts=facts, epoch=len(table), fresh=old is None, changes=changes, device=device,

@@ -49,6 +49,7 @@ class Drawing:
 
     def __init__(self, encoder: TextEncoder | None, config: TrainConfig, grid: dict, judge: Judge | None):
         self.encoder, self.config, self.grid, self.judge = encoder, config, grid, judge
+        self.columns = config.grid[0]
 
     @property
     def measures(self) -> bool:
@@ -81,12 +82,9 @@ class Drawing:
 
 
 class Enlarging:
-    """An upsampler. grid: rows of the table that its sheets show, with their captions and seeds.
+    """An upsampler. grid: rows of the table that its sheets show, with their captions and seeds."""
 
-    A sheet has four columns: the small picture, bicubic, the upsampler's, the true one.
-    """
-
-    COLUMNS = 4
+    columns = 4  # of a sheet: the small picture, bicubic, the upsampler's, the true one
 
     def __init__(
         self, encoder: TextEncoder | None, config: TrainConfig, grid: dict, shown: PictureTable,

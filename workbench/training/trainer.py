@@ -84,6 +84,9 @@ def train(
     say: Callable[[str], None] = tqdm.write if progress and main else (lambda text: None)
     held = runs.held(out) if main else contextlib.nullcontext()
     with held, own_randomness(), hardware.kept_memory(), signals() as stop:
+        for sentence in checkpoint.put_aside(out) if main else ():
+            say(sentence)
+        accelerator.wait_for_everyone()  # whether there is a checkpoint has to be the same answer for all
         setup = prepare(
             config, preset, data=data, out=out, clip=clip, vision_clip=vision_clip, machine=machine,
             judge=judge, held_out=held_out, accelerator=accelerator, resume=resume, start_from=start_from,
@@ -133,6 +136,8 @@ class Trainer:
             self.history.truncate(0)  # stopped before its first checkpoint: start again
         self.told.begin(self.cur_nimg)
         if changes:
+            if self.main:  # not before the checkpoint fits: a mistake must not bar the settings that do
+                runs.write_facts(self.out, self.facts)
             text = "; ".join(f"{name} {was!r} -> {now!r}" for name, (was, now) in changes.items())
             self._event(Remark(event="settings", text=f"The settings were changed: {text}."))
 
@@ -148,7 +153,7 @@ class Trainer:
         self.step, self.cur_nimg, self.seconds = state["step"], state["cur_nimg"], state["seconds"]
         self.players.lr_multiplier, self.rollbacks = state["lr_multiplier"], state["rollbacks"]
         self.statistics, self.monitor.state = Statistics(state["statistics"]), state["monitor"]
-        self.ratio, self._logged = state["frechet_ratio"], self.seconds
+        self.ratio, self._logged = state["frechet_ratio"], state.get("logged", self.seconds)
 
     def save(self, *, must: bool = False) -> bool:
         """Checkpoint now. A full disk is said and the run goes on (`must`: raised).
@@ -185,6 +190,7 @@ class Trainer:
             "step": self.step,
             "cur_nimg": self.cur_nimg,
             "seconds": self.seconds,
+            "logged": self._logged,
             "history_bytes": self.history.size,
             "lr_multiplier": self.players.lr_multiplier,
             "rollbacks": self.rollbacks,
@@ -260,7 +266,7 @@ class Trainer:
 
     def _explain(self, parts: list[StepBatch], stats: dict[str, Tensor]) -> None:
         """Have the monitor know where a step that was not applied went wrong."""
-        batch = parts[0] if len(parts) == 1 else self.feed.at(self.step)
+        batch = self.feed.at(self.step)  # anew: the generator of the one that failed is used up
         origin = nonfinite.find(
             self.players, batch, stats, cur_nimg=self.cur_nimg, step=self.step, config=self.config,
             rerun=self.processes.alone and len(parts) == 1,
@@ -300,7 +306,7 @@ class Trainer:
         file = Path("samples") / f"grid_{self.cur_nimg:09d}.png"
         try:
             (self.out / "samples").mkdir(exist_ok=True)
-            save_png(grid(images, self.config.grid[0]), self.out / file)
+            save_png(grid(images, self.subject.columns), self.out / file)
         except OSError as error:
             self._event(Remark(event="not-saved", text=f"{error} The run goes on without this grid."))
             return

@@ -141,6 +141,7 @@ def run_trials(
     known = [trial.name for trial in plan.trials]
     if unknown := [name for name in only or () if name not in known]:
         raise WorkbenchError(f"There is no trial {unknown[0]!r} in the plan: choose from {', '.join(known)}.")
+    load_judge(judge)  # a wrong folder is told here, not after a trial is trained
     for trial in plan.trials:
         run = Path(out) / trial.name
         if (only and trial.name not in only) or (run / ROW).is_file():
