@@ -3,6 +3,7 @@
 import re
 import shutil
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,9 @@ from PIL import Image
 from playwright.sync_api import expect
 from watching import PATIENCE_MS
 
-from workbench.app.edit_work import FIRST
+from workbench.app import edit_keeping
+from workbench.app.edit_work import FIRST, Lab, beginning
+from workbench.app.jobs import Studio
 from workbench.app.server import launch
 from workbench.images import read_recipe
 from workbench.latents import session, store
@@ -44,7 +47,7 @@ LATENCY = """(value) => new Promise((told) => {
 
 @pytest.fixture(scope="module")
 def folder(model_folder, tmp_path_factory):
-    """The tiny model with one measured direction."""
+    """The tiny model with one measured direction, and one that was not."""
     folder = tmp_path_factory.mktemp("edit") / "tiny"
     shutil.copytree(model_folder, folder)
     pipeline = Pipeline.from_pretrained(folder)
@@ -58,7 +61,8 @@ def folder(model_folder, tmp_path_factory):
         value="white",
         effect=Effect(n=200, strength=1.0, reached=0.93, leaked=0.04),
     )
-    store.save_directions(store.folder_of(folder), [direction], pipeline)
+    pose = replace(direction, name="pose: lying", target="pose", value="lying", effect=None)
+    store.save_directions(store.folder_of(folder), [direction, pose], pipeline)
     return folder
 
 
@@ -173,6 +177,24 @@ def test_a_picture_is_kept_and_opened_again_identical(page, folder, tmp_path):
     page.get_by_role("button", name="Drop a picture back").click()
     page.locator("#drop input[type=file]").set_input_files(saved)
     expect(page.get_by_text("open it in the Edit tab").first).to_be_visible()
+
+
+@pytest.mark.parametrize("strength", [0.93, 3.3], ids=["between two places", "beyond its end"])
+def test_a_slider_that_is_not_moved_keeps_what_an_opened_edit_gave_it(page, folder, tmp_path, strength):
+    edit = replace(beginning(), directions=(("coat: white", strength),))
+    (png, _), _ = edit_keeping.keep(Lab(Studio(str(folder), tmp_path)), edit)
+    page.get_by_role("tab", name="Keep").click()
+    page.locator("#edit-drop input[type=file]").set_input_files(png)
+    expect(said(page)).to_contain_text(f": coat: white {strength:+.2f}.")
+    page.get_by_role("tab", name="Directions").click()
+    expect(page.locator("#edit-directions output").first).to_have_text(f"{strength:+.2f}")
+    page.locator("#edit-directions summary").filter(has_text="Pose").click()
+    lying = page.get_by_role("slider", name="pose: lying")
+    lying.focus()
+    lying.press("End")
+    expect(said(page)).to_contain_text(f": coat: white {strength:+.2f}; pose: lying +3.00.")
+    page.get_by_role("button", name="Reset pose: lying").click()
+    expect(said(page)).to_contain_text(f": coat: white {strength:+.2f}.")
 
 
 def test_a_film_is_made_and_stop_stops_one(page):

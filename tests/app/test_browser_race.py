@@ -24,6 +24,7 @@ expect.set_options(timeout=PATIENCE_MS)
 def page(watched, model_folder, a_port, tmp_path, monkeypatch):
     """The Race tab with a tiny model in each lane; votes go to tmp_path."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("workbench.diffusion.entrants.ROOT", tmp_path)  # what ships is not here
     teacher = tiny_diffusion()
     teacher.save_pretrained(tmp_path / "teacher")
     tiny_student(teacher, tmp_path / "teacher").save_pretrained(tmp_path / "student")
@@ -93,6 +94,7 @@ def test_where_only_the_gan_is_here_the_page_says_how_to_train_the_others(
     watched, model_folder, a_port, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("workbench.diffusion.entrants.ROOT", tmp_path)  # what ships is not here
     app = launch(model_folder, port=a_port, upscaler="none", block=False)
     page = watched.page
     page.goto(app.local_url)

@@ -4,6 +4,9 @@ import base64
 import io
 import json
 import shutil
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,8 +88,6 @@ def test_a_mistake_is_one_sentence(lab, field, value, message):
 
 
 def test_another_seed_leaves_the_upload_and_other_words_keep_its_styles(lab):
-    from dataclasses import replace
-
     edit = replace(edit_work.beginning(), start="c3R5bGVz.d29yZHM=")
     assert edit_work.with_field(lab, edit, "first.seed", "9").start == ""
     assert edit_work.with_field(lab, edit, "first.prompt", "a white dog").start == "c3R5bGVz"
@@ -107,6 +108,10 @@ def test_rolling_keeps_what_is_locked():
     assert seed.second.prompt == edit.second.prompt and seed.second.seed != edit.second.seed
     prompt = edit_work.rolled(edit, "first", lock_seed=True, lock_prompt=False)
     assert prompt.first.seed == edit.first.seed and prompt.first.prompt != edit.first.prompt
+    own = replace(edit, start="c3R5bGVz.d29yZHM=")  # a picture of one's own: its styles are its seed
+    assert edit_work.rolled(own, "first", lock_seed=True, lock_prompt=False).start == "c3R5bGVz"
+    assert edit_work.rolled(own, "first", lock_seed=False, lock_prompt=True).start == ""
+    assert edit_work.rolled(own, "second", lock_seed=False, lock_prompt=True).start == own.start
     with pytest.raises(WorkbenchError, match="both locked"):
         edit_work.rolled(edit, "first", lock_seed=True, lock_prompt=True)
 
@@ -182,6 +187,12 @@ def test_directions_say_what_they_were_measured_to_do(lab):
     assert shown.index("Coat") < shown.index("GANSpace")
 
 
+@pytest.mark.parametrize(("strength", "written"), [(0.9312345678, "0.9312345678"), (1, "1"), (-0.5, "-0.5")])
+def test_a_slider_carries_its_strength_to_the_last_digit(lab, strength, written):
+    shown = edit_view.directions_html(lab.directions()[0], {"coat: white": strength})
+    assert f'value="{written}" aria-label="coat: white"' in shown
+
+
 @pytest.mark.parametrize("kind", ["GIF", "MP4"])
 def test_a_film_at_even_speed(lab, edited, kind):
     *told, (what, value) = edit_keeping.film(lab, edited, kind, 8, True, "me")
@@ -238,6 +249,37 @@ def test_an_uploaded_picture_becomes_the_first_one(lab, tmp_path):
     assert "yours" in shown and "as the model draws it" in shown
     (png, _), lines = edit_keeping.keep(lab, edit)
     assert edit_keeping.open_again(lab, png)[1].verdict == "identical" and "read_recipe" in lines
+
+
+def test_a_search_lets_others_draw_between_its_steps(lab, tmp_path, monkeypatch):
+    """Somebody's single picture waits for a step of it, not for its end."""
+    from workbench.latents import inversion
+
+    path = save_png(lab.studio.pipeline()("a white dog", seed=3).images, tmp_path / "mine.png")
+    begun, steps, waited = threading.Event(), [], []
+
+    def invert(*_, progress, **__):
+        for step in range(100):
+            assert lab.studio._model_lock.locked()
+            steps.append(step)
+            begun.set()
+            time.sleep(0.005)
+            progress(step, 100, "inverting")
+        raise WorkbenchError("that will do")
+
+    def draw():
+        begun.wait()
+        asked = len(steps)
+        list(lab.studio.generate("a red dog", 1, 1, 1.0))
+        waited.append(len(steps) - asked)
+
+    monkeypatch.setattr(inversion, "invert", invert)
+    other = threading.Thread(target=draw)
+    other.start()
+    with pytest.raises(WorkbenchError, match="that will do"):
+        list(edit_keeping.find(lab, edit_work.beginning(), str(path), "a white dog", 3, "me"))
+    other.join()
+    assert waited[0] <= 3 and not lab.studio._model_lock.locked()
 
 
 def test_the_encoder_beside_the_model_gives_the_start(lab, model_folder, tmp_path, monkeypatch):

@@ -1,11 +1,13 @@
 """The Evaluate tab: a real report of a tiny model, two compared or refused, figures, and the page itself."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from workbench.app import evaluate_work
+from workbench.app import evaluate, evaluate_work
 from workbench.app.evaluate_work import PAGE_MODEL, Bench, Wanted
 from workbench.app.jobs import Studio
 from workbench.app.runs import Run, Shelf
@@ -95,6 +97,46 @@ def test_the_report_that_ships_is_of_the_model_that_ships(bench):
     assert f"{stated['frechet.ratio_to_floor']['value']:.2f} times its floor" in page
 
 
+def test_what_others_switch_off_in_the_pages_model_is_not_measured(bench, monkeypatch):
+    """Learn does that for a look, while a report draws for minutes."""
+    from workbench.evaluation.report import gathering
+    from workbench.models import inspect
+
+    def gather(pipeline, *given, **settings):
+        drawn.append(pipeline("a white dog", seed=3).images)
+        raise WorkbenchError("that will do")
+
+    monkeypatch.setattr(gathering, "gather", gather)
+    drawn, page = [], bench.studio.pipeline()
+    whole = page("a white dog", seed=3).images
+    with bench.studio.alone(), inspect.strength(page.G, "cross-attention", 0.0):
+        assert not torch.equal(page("a white dog", seed=3).images, whole)
+        with pytest.raises(WorkbenchError, match="that will do"):
+            bench.measure(Wanted(model=PAGE_MODEL, data="world", n=N, seed=0), print)
+    assert torch.equal(drawn[0], whole)
+
+
+def test_a_model_that_is_missing_is_told_as_everywhere(desk):
+    bench = Bench(Studio("assets/models/none", desk / "w"), Shelf(shipped=desk, runs=desk / "runs"))
+    with pytest.raises(WorkbenchError, match="make demo-models"):
+        bench.measure(Wanted(model=PAGE_MODEL, data="world", n=N, seed=0), print)
+
+
+def test_what_is_chosen_stays_chosen_while_it_is_there(bench, monkeypatch):
+    sets, reports = ["new", "old"], ["c", "b", "a"]
+    monkeypatch.setattr(bench.sets, "list", lambda: dict.fromkeys(sets))
+    monkeypatch.setattr(bench, "reports", lambda: list(reports))
+
+    def chosen(*now):
+        return [each["value"] for each in evaluate._lists(bench, now)]
+
+    assert chosen(PAGE_MODEL, None, None, None, None) == [PAGE_MODEL, "new", None, "c", "b"]
+    assert chosen(PAGE_MODEL, "old", "b", "a", "c") == [PAGE_MODEL, "old", "b", "a", "c"]
+    assert chosen("a run", "gone", "gone", "b", "gone") == [PAGE_MODEL, "new", None, "b", "c"]
+    reports[:], sets[:] = ["a"], []
+    assert chosen(PAGE_MODEL, "old", "b", "c", "b") == [PAGE_MODEL, None, None, "a", None]
+
+
 def test_a_stop_ends_it_and_the_same_report_goes_on(bench):
     class Enough(Exception):
         pass
@@ -141,6 +183,8 @@ def test_the_page_shows_a_report_measures_and_stops(
     from workbench.app.server import launch
 
     monkeypatch.chdir(desk)
+    older = write_world(Path("runs") / "older", count=N, seed=1, resolution=32)
+    os.utime(older, (0, 0))
     app = launch(model_folder, port=a_port, upscaler="none", block=False)
     page = watched.page
     page.goto(app.local_url)
@@ -150,6 +194,17 @@ def test_the_page_shows_a_report_measures_and_stops(
     page.locator("#eval-which input").click()
     page.get_by_role("option", name=reports[0]).click()
     expect(inside).to_contain_text("tiny")
+    page.locator("#eval-data input").click()
+    page.get_by_role("option", name="older").click()
+    page.get_by_role("tab", name="Compare two").click()
+    page.locator("#eval-second input").click()
+    page.get_by_role("option", name="ships").click()
+    page.get_by_role("tab", name="Learn").click()
+    page.get_by_role("tab", name="Evaluate").click()
+    expect(page.locator("#eval-second input")).to_have_value("shepherd-64 (ships)")
+    page.get_by_role("tab", name="Report").click()
+    for part, value in (("data", "older"), ("which", reports[0])):  # the page comes back as it was left
+        expect(page.locator(f"#eval-{part} input")).to_have_value(value)
     with page.expect_download() as started:
         page.locator("#eval-json").click()
     kept = evaluate_work.folder_of(reports[0]) / "report.json"

@@ -64,6 +64,7 @@ def test_more_steps_than_the_slider_has_are_told_and_not_set():
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("workbench.diffusion.entrants.ROOT", tmp_path)  # what ships is not here
     return tmp_path
 
 

@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from workbench.app import dataset, sets, turning, uploads
 from workbench.app.sets import Job, Jobs, Sets
+from workbench.datasets.own import importing
 from workbench.datasets.rows import read_folder
 from workbench.datasets.world import Factors, draw_factors, render
 from workbench.datasets.world.captions import named_factors
@@ -190,6 +192,82 @@ def test_single_files_of_one_name_are_two_files(tmp_path):
     assert (room / "a-2.png").read_bytes() == (tmp_path / "y" / "a.png").read_bytes()
 
 
+def packed(path, **members):
+    """A ZIP of members: name with __ for / and a dot for the last _ -> bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(".".join(name.replace("__", "/").rsplit("_", 1)), data)
+    return str(path)
+
+
+def test_archives_of_like_names_keep_all_pictures_captions_and_classes(tmp_path):
+    shots = [red(tmp_path / f"{k}.png", (40 * k, 9, 9)) for k in range(4)]
+    first, second, third, fourth = ((tmp_path / f"{k}.png").read_bytes() for k in range(4))
+    one = packed(tmp_path / "one.zip", IMG_1_png=first, IMG_1_txt=b"a first dog", red__IMG_2_png=second)
+    two = packed(tmp_path / "two.zip", IMG_1_png=third, IMG_1_txt=b"a third dog", red__IMG_2_png=fourth)
+    done = dataset._take([one, two, shots[0]], tmp_path / "set", 16, "crop", "auto", False, Job())
+    assert [each.source for each in done.skipped] == ["0.png"]  # of a name that says nothing
+    rows = {row.factors["source"]: row.text for row in read_folder(tmp_path / "set")}
+    assert rows == {
+        "1/IMG_1.png": "a first dog", "1/red/IMG_2.png": "red",
+        "2/IMG_1.png": "a third dog", "2/red/IMG_2.png": "red",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("zip_first", [True, False])
+def test_an_archive_is_never_unpacked_into_an_uploaded_file(tmp_path, zip_first):
+    alone = tmp_path / "cache" / "1.png"
+    before = Path(red(alone)).read_bytes()
+    files = [packed(tmp_path / "dogs.zip", **{"1_png": b"of the archive"}), str(alone)]
+    room = uploads.gathered(files if zip_first else files[::-1], tmp_path / "room")
+    assert alone.read_bytes() == before
+    assert {path.name: path.read_bytes() for path in room.iterdir()} == {
+        "1.png": b"of the archive", "1-2.png": before,
+    }  # fmt: skip
+
+
+# --- a name that is taken ---
+
+
+def take(files, folder, job=None):
+    return dataset._take(files, folder, 16, "crop", "filename", False, job or Job())
+
+
+def test_other_pictures_never_take_the_place_of_a_finished_set(tmp_path):
+    folder = tmp_path / "my-pictures"
+    dogs = [red(tmp_path / "first" / name) for name in ("brown dog.png", "white dog.png")]
+    others = [red(tmp_path / "then" / name, (9, 9, 99)) for name in ("brown dog.png", "white dog.png")]
+    assert take(dogs, folder).pictures == 2
+
+    def held():
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before = held()
+    for files in (others, dogs[:1]):
+        with pytest.raises(WorkbenchError, match=r"set called my-pictures already.*choose another name"):
+            take(files, folder)
+        assert held() == before
+    grown = take([*dogs, red(tmp_path / "first" / "black cat.png")], folder)  # the same files and one more
+    assert (grown.pictures, grown.fresh) == (3, 1)
+    (folder / "import.jsonl").unlink()  # nobody knows any more whose they are
+    with pytest.raises(WorkbenchError, match="choose another name"):
+        take(dogs, folder)
+
+
+def test_a_stopped_import_goes_on_with_the_same_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(importing, "_CHUNK", 2)
+    dogs = tmp_path / "dogs"
+    for name in ("brown dog", "white dog", "black dog"):
+        red(dogs / f"{name}.png")
+    archive, folder, job = shutil.make_archive(str(dogs), "zip", dogs), tmp_path / "set", Job()
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "_counting", lambda job: lambda done, total: done and job.stop.set())
+        assert take([archive], folder, job) is None
+    assert len(list(folder.glob("images/*"))) == 2 and not (folder / "metadata.jsonl").exists()
+    done = take([archive], folder)
+    assert (done.pictures, done.fresh) == (3, 1)  # unpacked anew, and known all the same
+
+
 @pytest.mark.parametrize("name", ["../up.png", "/etc/up.png", "a/../../up.png", "C:/up.png", "..\\up.png"])
 def test_an_archive_leads_nowhere_else(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
@@ -210,6 +288,40 @@ def test_a_broken_and_a_huge_archive_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(uploads, "MOST_BYTES", 99_999)
     with pytest.raises(WorkbenchError, match="dataset folder"):
         uploads.gathered([str(tmp_path / "good.zip")], tmp_path / "room2")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_is_torn_in_an_archive_it_is_one_sentence(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "good.zip", "w", method) as archive:
+        archive.writestr("a.png", bytes(range(256)) * 40)
+    good = (tmp_path / "good.zip").read_bytes()
+    for at in range(30, len(good)):
+        (tmp_path / "torn.zip").write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
+        try:
+            uploads.gathered([str(tmp_path / "torn.zip")], tmp_path / "room")
+        except WorkbenchError as error:
+            assert str(error).startswith("torn.zip ") and str(tmp_path) not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["."], "odd.zip holds a file without a name"),
+        ([""], "odd.zip holds a file without a name"),
+        (["a", "a/b.png"], "odd.zip holds 'a' as a file and as a folder"),
+        (["a/b.png", "./a"], "odd.zip holds 'a' as a file and as a folder"),
+        (["x" * 300 + ".png"], "odd.zip holds a file of a name too long, 'xxx"),
+        (["x/" * 3000 + "a.png"], "odd.zip cannot be unpacked"),
+    ],
+)
+def test_names_that_cannot_be_are_said(tmp_path, names, message):
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        for name in names:
+            with archive.open(zipfile.ZipInfo(name), "w") as member:
+                member.write(b"x")
+    with pytest.raises(WorkbenchError, match=message) as caught:
+        uploads.gathered([str(tmp_path / "odd.zip")], tmp_path / "room")
+    assert str(tmp_path) not in str(caught.value)
 
 
 def test_no_files_and_no_pictures_are_said(tmp_path):

@@ -60,6 +60,27 @@ def test_a_result_is_that_of_the_models_it_measured(tmp_path):
     assert entrants.result_of({"gan": "a", "student": "b"}, tmp_path) is None
 
 
+def test_what_ships_is_found_wherever_one_is(tmp_path, monkeypatch):
+    project, here = tmp_path / "project", tmp_path / "here"
+    monkeypatch.setattr(entrants, "ROOT", project)
+    shipped = folder(project / entrants.SHIPPED["student"], "diffusion-student")
+    raced = result(project / entrants.RESULTS[0], gan="a", student="b")
+    folder(project / "runs" / "one" / "model", "diffusion-baseline")  # of the project's own, not of here
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert entrants.find("student") == shipped and entrants.find("diffusion") is None
+    assert [path for path, _ in entrants.results()] == [raced]
+    assert entrants.result_of({"student": "b"})[0] == raced
+    assert entrants.find("student", here) is None and entrants.results(here) == []
+    own = folder(Path("runs") / "mine" / "model", "diffusion-baseline")
+    assert entrants.find("diffusion") == own and entrants.find("student") == shipped
+    nearer = folder(entrants.SHIPPED["student"], "diffusion-student")
+    assert entrants.find("student") == nearer
+    assert entrants.results() == [(raced, entrants.results(project)[0][1])]
+    result(entrants.RESULTS[0], gan="c")
+    assert [path for path, _ in entrants.results()] == [entrants.RESULTS[0]]
+
+
 @pytest.mark.parametrize(
     "text", ["{", "[]", "{}", '{"n": 1, "lanes": [{"kind": "gan"}]}', '{"n": 1, "lanes": 1}']
 )

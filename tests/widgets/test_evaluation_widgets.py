@@ -104,6 +104,14 @@ def test_exercises_know_their_answers(key, right, near, wrong):
     assert check(key, wrong).word == "not yet" and check(key, ...).word == "not yet"
 
 
+@pytest.mark.parametrize(
+    ("answer", "word"), [(0.5, "right"), (0.6, "right"), (0.7, "not yet"), (0.4, "not yet")]
+)
+def test_an_answer_may_be_as_rough_as_its_question_says(answer, word):
+    assert "A tenth is near enough" in ask("v4")
+    assert check("v4", answer).word == word
+
+
 def test_the_rank_is_one_below_the_number_of_pictures():
     assert rank_of(10, 30) == 9 and rank_of(40, 30) == 30
     assert math.isclose(line_distance(3, 3), 13)

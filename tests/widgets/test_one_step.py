@@ -85,6 +85,24 @@ def test_taking_back_is_exact_and_so_is_the_same_step_again(match):
     assert match.moves == [] and match.turn == 0
 
 
+@pytest.mark.parametrize("who", ["D", "G"])
+def test_a_refused_step_changes_nothing_and_undo_goes_on_from_there(match, monkeypatch, who):
+    match.step_D()
+    good = match.look(), weights(match.players.D), weights(match.players.G), match.batch.generator.get_state()
+    take, name = (match.step_D, "d_step") if who == "D" else (match.step_G, "g_step")
+    step = getattr(steps, name)
+    with monkeypatch.context() as patch:  # the worst case: refused when everything has moved
+        patch.setattr(steps, name, lambda *given, **how: (step(*given, **how)[0], False))
+        for _ in range(2):
+            with pytest.raises(WorkbenchError, match="Nothing was changed"):
+                take()
+    last = match.look(), weights(match.players.D), weights(match.players.G), match.batch.generator.get_state()
+    assert torch.equal(last[0].made, good[0].made) and all(map(torch.equal, last[1:], good[1:]))
+    assert (ByHand(match).record, match.turn) == ("D", 1)
+    assert match.undo() and not match.undo()
+    assert match.moves == [] and match.turn == 0
+
+
 def test_wishes_are_the_way_that_raises_the_logit(match):
     """A small step of the pixels along the wishes lowers G's loss, one against them raises it."""
     D = match.players.D

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -68,6 +69,21 @@ def test_anything_else_gets_a_hint_and_never_an_error(key, answer):
     verdict = exercises.check(key, answer)
     assert verdict.word == "not yet"
     assert len(verdict.text) > 20
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [np.array([1, 2]), np.array([]), torch.tensor([1.0, 2.0]), [15], object(), True],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_an_answer_of_another_kind_is_met_with_what_is_asked(answer):
+    assert exercises.check("1a", answer).text.startswith("The answer is a number. ")
+    assert exercises.check("3", answer).text.startswith("The answer is a word. ")
+
+
+@pytest.mark.parametrize("answer", [10**400, -(10**400), float("inf")])
+def test_a_number_too_large_is_a_wrong_number(answer):
+    assert exercises.check("1a", answer).word == "not yet"
 
 
 def test_every_exercise_asks_and_no_near_miss_is_right():

@@ -3,6 +3,7 @@
 import html
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import gradio as gr
 
 from workbench.app import prompts, repeat
 from workbench.app.create_back import HEAVY, LIGHT, drop_zone, wire_drop
-from workbench.app.create_large import Large, download_update
+from workbench.app.create_large import Large, Turn, download_update, prints
 from workbench.app.jobs import (
     MAX_COUNT,
     Progress,
@@ -20,11 +21,14 @@ from workbench.app.jobs import (
     looks_local,
     missing_model,
 )
+from workbench.app.long_work import Wish
 from workbench.app.magnifier import Magnifier
 from workbench.app.sentences import absent_html
 
 Pictures = list[tuple[str, str]]  # file and caption
+_ACT = {**LIGHT, "queue": True}  # what may be refused goes through the queue, or the page shows no sentence
 _NO_MODEL = "No model to make pictures with"
+NOTHING_YET = "Stopped before the first picture."
 _NEW_SEEDS = 1_000_000  # what the dice draws from: short enough to be said aloud in a classroom
 
 
@@ -34,7 +38,9 @@ _NEW_SEEDS = 1_000_000  # what the dice draws from: short enough to be said alou
 def generate(
     studio: Studio, prompt: str, seed: str | int, count: int, truncation: float, visitor: str = ""
 ) -> Iterator[tuple[list[tuple[str, str]], str, str, str]]:
-    """(pictures with captions, notice HTML, Python line, shell line), again after each few pictures."""
+    """(pictures with captions, notice HTML, Python line, shell line), again after each few pictures; without
+    a picture where the job was stopped before the first.
+    """
     from workbench.noise import parse_seed
 
     first = parse_seed(str(seed))
@@ -52,6 +58,8 @@ def captioned(progress: Progress) -> list[tuple[str, str]]:
 def progress_html(progress: Progress, device: str) -> str:
     """What was made and how long it took."""
     made = len(progress.files)
+    if not made:
+        return status_html(NOTHING_YET)
     each = 1000 * progress.seconds / made
     where = {"cpu": "this CPU", "cuda": "this GPU"}.get(device, device)
     noun = "picture" if made == 1 else "pictures"
@@ -60,7 +68,12 @@ def progress_html(progress: Progress, device: str) -> str:
         head = f"Stopped: {head[:-1]} of {progress.wanted} wanted."
     elif not progress.done:
         head = f"{made} of {progress.wanted} …"
-    return f'<p class="wb-status" role="status">{head}</p>'
+    return status_html(head)
+
+
+def status_html(sentence: str) -> str:
+    """A sentence, HTML in it, as the status under the gallery."""
+    return f'<p class="wb-status" role="status">{sentence}</p>'
 
 
 def notice(studio: Studio, prompt: str) -> str:
@@ -111,11 +124,11 @@ def create_tab(studio: Studio, glass: Magnifier) -> tuple[gr.DownloadButton, gr.
             builder, write, roll = _builder()
             drop, verdict, pair = drop_zone()
             python, shell = _repeat_lines()
-    jobs = _wire_making(
-        studio, prompt, knobs, [make, *examples], stop, [gallery, status, python, shell], download
-    )
     starts = [make.click, prompt.submit, knobs["dice"].click, *(button.click for button in examples)]
-    large.wire(jobs, starts, stop, gallery)
+    large.clear_at(starts)  # wired first, so that it is done before any job begins
+    results = [gallery, status, python, shell, download]
+    jobs = _wire_making(studio, large, prompt, knobs, [make, *examples], stop, results)
+    large.wire(jobs, stop, gallery)
     _wire_picking(gallery, download, large)
     _wire_help(studio, prompt, reading, builder, write, roll, missing)
     gr.context.Context.root_block.load(large.opened, None, [large.on, large.send], **LIGHT)  # type: ignore[union-attr]
@@ -199,56 +212,82 @@ def _repeat_lines() -> tuple[gr.Code, gr.Code]:
 
 def _wire_making(
     studio: Studio,
+    large: Large,
     prompt: gr.Textbox,
     knobs: dict[str, Any],
     buttons: list[gr.Button],
     stop: gr.Button,
-    outputs: list[Any],
-    download: gr.DownloadButton,
+    results: list[Any],
 ) -> list[Any]:
     """Prompt, button, dice and examples make pictures; stop ends the visitor's job. Returns the jobs."""
     seed, count, truncation = knobs["seed"], knobs["count"], knobs["truncation"]
+    inputs, wish = [prompt, seed, count, truncation], gr.State(Wish())
 
     @in_words
-    def run(prompt: str, seed: str, count: float, truncation: float, request: gr.Request) -> Iterator[tuple]:
+    def run(prompt: str, seed: str, count: float, truncation: float, request: gr.Request) -> Iterator[list]:
         """Make pictures of a prompt: picture k is that of seed + k. Returns PNG files, recipes inside."""
         for step in generate(studio, prompt, seed, count, truncation, visitor=str(request.session_hash)):
-            yield (*step, first_download(step[0]))
+            yield _shown(step)
 
-    def first(prompt: str, seed: str, count: float, truncation: float, request: gr.Request) -> Iterator[Any]:
+    @in_words
+    def granted(wish: Wish, turn: Turn, request: gr.Request) -> Iterator[list[Any]]:
+        asked = wish.take()
+        if asked is None:  # taken back by Stop, or made already for an earlier press
+            yield [gr.skip()] * len(results)
+            return
+        large.give_up(turn, request)
+        for step in generate(studio, *asked, visitor=str(request.session_hash)):
+            yield _shown(step)
+        if not wish.stopped:
+            turn.waiting = prints(step[0])
+
+    def first(wish: Wish, turn: Turn, request: gr.Request) -> Iterator[list[Any]]:
         """What the page opens with; a missing model is told by the page itself."""
         if studio.trouble():
             yield [gr.skip()] * len(results)
         else:
-            yield from run(prompt, seed, count, truncation, request)
+            yield from granted(wish, turn, request)
 
-    def fresh(locked: bool, seed: str) -> str:
-        return seed if locked else new_seed()
-
-    inputs, results = [prompt, seed, count, truncation], [*outputs, download]
-    jobs = []
-    make, *examples = buttons
-    for k, event in enumerate((make.click, prompt.submit)):
-        drawn = event(fresh, [knobs["lock"], seed], seed, **LIGHT)
-        named = {"api_name": "generate"} if k == 0 else {"api_visibility": "private"}
-        jobs.append(drawn.then(run, inputs, results, **HEAVY, **named))
-    jobs.append(
-        knobs["dice"]
-        .click(new_seed, None, seed, **LIGHT)
-        .then(run, inputs, results, api_visibility="private", **HEAVY)
-    )
-    for button in examples:
-        chosen = button.click(lambda text=button.value: text, None, prompt, **LIGHT)
-        jobs.append(chosen.then(run, inputs, results, api_visibility="private", **HEAVY))
-    root = gr.context.Context.root_block
-    jobs.append(root.load(first, inputs, results, api_visibility="private", **HEAVY))  # type: ignore[union-attr]
-
-    def end(request: gr.Request) -> None:
+    def end(wish: Wish, request: gr.Request) -> Any:
+        # No `cancels`: the job sees the flag after the pictures in hand, and tells then that it has stopped.
         studio.stop(str(request.session_hash))
+        return status_html(NOTHING_YET) if wish.drop() else gr.skip()
 
-    stop.click(end, None, None, cancels=jobs, **LIGHT)
-
+    make, *examples = buttons
+    wished = [
+        event(_wished, [knobs["lock"], wish, *inputs], seed, **_ACT) for event in (make.click, prompt.submit)
+    ]
+    wished.append(knobs["dice"].click(partial(_wished, False), [wish, *inputs], seed, **_ACT))
+    for button in examples:
+        example = partial(_example, text=button.value)
+        wished.append(button.click(example, [wish, *inputs[1:]], prompt, **_ACT))
+    # A press while a job runs is done after it: the gallery ends with what was asked for last.
+    job = {"inputs": [wish, large.turn], "outputs": results, "api_visibility": "private", **HEAVY}
+    jobs = [press.success(granted, trigger_mode="always_last", **job) for press in wished]
+    root = gr.context.Context.root_block
+    opened = root.load(Wish.ask, [wish, *inputs], None, **LIGHT)  # type: ignore[union-attr]
+    jobs.append(opened.success(first, **job))
+    gr.on([], run, inputs, results, api_name="generate", **HEAVY)
+    stop.click(end, wish, results[1], **LIGHT)
     return jobs
+
+
+def _wished(locked: bool, wish: Wish, prompt: str, seed: str, count: float, truncation: float) -> str:
+    """The seed of the wish: that on the page, or a new one where it is not locked."""
+    seed = seed if locked else new_seed()
+    wish.ask(prompt, seed, count, truncation)
+    return seed
+
+
+def _example(wish: Wish, seed: str, count: float, truncation: float, text: str = "") -> str:
+    wish.ask(text, seed, count, truncation)
+    return text
+
+
+def _shown(step: tuple[Pictures, str, str, str]) -> list[Any]:
+    """Gallery, status, both lines and the download button; pictures stay until there are new ones."""
+    pictures, *said = step
+    return [pictures, *said, first_download(pictures)] if pictures else [gr.skip(), *said, gr.skip()]
 
 
 def _wire_picking(gallery: gr.Gallery, download: gr.DownloadButton, large: Large) -> None:

@@ -5,6 +5,7 @@ Without an upscaler's folder none of this is seen.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,28 @@ class Enlarged:
     wanted: int
 
 
+@dataclass
+class Turn:
+    """Which pictures of one visitor wait to be enlarged: the newest job's alone.
+
+    waiting: `prints` of them. Held in a `gr.State` and changed in place, so that a `follow` late in the queue
+    sees what is newest then, not what was when it was sent.
+    """
+
+    waiting: tuple[str, ...] = ()
+
+
+def prints(pictures: Shown) -> tuple[str, ...]:
+    """What tells pictures apart: the content of each file, since names come again. OSError for one gone."""
+    return tuple(sha256(Path(path).read_bytes()).hexdigest() for path, _ in pictures)
+
+
 class Large:
     """The components of the second size."""
 
     def __init__(self, glass: Magnifier) -> None:
         self.glass = glass
+        self.turn = gr.State(Turn())
 
     def layout(self) -> None:
         """What is said of the large pictures, two buttons, and the small ones beneath."""
@@ -80,10 +98,19 @@ class Large:
         """What a new job clears."""
         return [self.small, self.status, self.download]
 
-    def cleared(self, request: gr.Request) -> list[Any]:
-        """Values of `outputs` for a new job; the one before ends."""
+    def give_up(self, turn: Turn, request: gr.Request) -> None:
+        """Enlarge nothing more for this visitor, until a job ends again."""
+        turn.waiting = ()
         self.glass.stops.stop(f"{request.session_hash} large")
-        return [gr.update(value=None, visible=False), "", gr.update(visible=False)]
+
+    def clear_at(self, starts: list[Any]) -> None:
+        """starts: what asks for a job; the large pictures of the one before end there."""
+
+        def cleared(turn: Turn, request: gr.Request) -> list[Any]:
+            self.give_up(turn, request)
+            return [gr.update(value=None, visible=False), "", gr.update(visible=False)]
+
+        gr.on(starts, cleared, self.turn, self.outputs, **_LIGHT)
 
     def opened(self) -> list[Any]:
         """Switch and send button, for the page that opens: seen where there is an upscaler."""
@@ -94,14 +121,15 @@ class Large:
             label = f"{side} px, too"
         return [gr.update(visible=there, label=label), gr.update(visible=there)]
 
-    def wire(self, jobs: list[Any], starts: list[Any], stop: gr.Button, gallery: gr.Gallery) -> None:
-        """jobs: events that made small pictures in the gallery; starts: what starts them."""
+    def wire(self, jobs: list[Any], stop: gr.Button, gallery: gr.Gallery) -> None:
+        """jobs: events that made small pictures in the gallery."""
 
         @in_words
-        def follow(pictures: Shown | None, on: bool, request: gr.Request) -> Iterator[list[Any]]:
-            if not on or not pictures or self.glass.absent:
+        def follow(pictures: Shown | None, on: bool, turn: Turn, request: gr.Request) -> Iterator[list[Any]]:
+            if not on or not pictures or self.glass.absent or prints(pictures) != turn.waiting:
                 yield [gr.skip()] * (1 + len(self.outputs))
                 return
+            turn.waiting = ()
             visitor, first = f"{request.session_hash} large", True
             for what, value in enlarged(self.glass, [path for path, _ in pictures], visitor):
                 if isinstance(value, Enlarged):
@@ -111,13 +139,11 @@ class Large:
                     said = "Stopped." if what == "stopped" else value
                     yield [gr.skip(), gr.skip(), status_html(said), gr.skip()]
 
-        def end(request: gr.Request) -> None:
-            self.glass.stops.stop(f"{request.session_hash} large")
-
-        gr.on(starts, self.cleared, None, self.outputs, **_LIGHT)
+        shown = [gallery, *self.outputs]
         for job in jobs:
-            job.success(follow, [gallery, self.on], [gallery, *self.outputs], **_LARGE)
-        stop.click(end, None, None, **_LIGHT)
+            # "multiple": one that still waits must not keep out that of a newer job.
+            job.success(follow, [gallery, self.on, self.turn], shown, trigger_mode="multiple", **_LARGE)
+        stop.click(self.give_up, self.turn, None, **_LIGHT)
 
     def shown(self, pictures: Shown, now: Enlarged, first: bool) -> list[Any]:
         """Gallery and `outputs`: large ones as far as there are, the small ones beneath them."""

@@ -226,12 +226,16 @@ def _own_part(shelf: Sets, jobs: Jobs) -> None:
 def _take(
     files: list[str], folder: Path, resolution: int, fit: str, captions: str, upscale: bool, job: Job
 ) -> Any:
-    """Uploaded files, as they lie in the upload folder, to a data set; None when it was stopped."""
+    """Uploaded files, as they lie in the upload folder, to a data set; None when it was stopped.
+
+    Raises WorkbenchError where no picture can be taken, and for a name that a finished set of others has.
+    """
     from workbench.datasets.own.importing import import_folder
     from workbench.datasets.own.taking import TakeConfig
 
     with tempfile.TemporaryDirectory(prefix="workbench-own-") as room:
         source = gathered(files, Path(room) / folder.name)
+        _refuse_taken(folder, source)
         config = TakeConfig(resolution=resolution, fit=fit, upscale=upscale)
         done = import_folder(
             source, folder, config=config, captions=captions, progress=_counting(job), stop=lambda: job.ending
@@ -243,6 +247,26 @@ def _take(
             f"What to do: {first.do}."
         )
     return None if done.stopped else done
+
+
+def _refuse_taken(folder: Path, source: Path) -> None:
+    """Raises WorkbenchError where `folder` holds a finished set and `source` lacks a file of it.
+
+    Every upload lies in a folder called like the set: to the import, other files are a source that changed,
+    whose old pictures go.
+    """
+    from workbench.datasets.own.taking import read_journal
+    from workbench.datasets.tree import walk
+
+    if not (folder / "metadata.jsonl").is_file():
+        return
+    here = {entry.name: (entry.size, entry.changed) for entry in walk(source)}
+    journal = read_journal(folder)
+    if not journal or any(here.get(name) != (held.size, held.changed) for name, held in journal.items()):
+        raise WorkbenchError(
+            f"There is a finished set called {folder.name} already, and not of these files. Nothing was "
+            "changed: choose another name."
+        )
 
 
 def _counting(job: Job):

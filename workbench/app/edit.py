@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import edit_view, edit_work
-from workbench.app.edit_desk import DRAG, HEAVY, Desk, begun
+from workbench.app.edit_desk import DRAG, HEAVY, Desk, Sheet
 from workbench.app.edit_files import keep_part, open_part, own_part
 from workbench.app.edit_keeping import answer
 from workbench.app.edit_work import FIRST, SECOND, Lab
@@ -47,13 +47,13 @@ def edit_tab(studio: Studio, tab: gr.Tab) -> None:
     _wire_mixing(desk, mixing)
 
     @in_words
-    def first(history: Any) -> list[Any]:
+    def first(sheet: Sheet) -> list[Any]:
         if (trouble := studio.trouble()) is not None:
-            told = edit_view.empty_html(trouble)
-            return [gr.skip(), told, *[gr.skip()] * (len(desk.all) - 2)]
-        return desk.show(begun(history))
+            return [edit_view.empty_html(trouble), *[gr.skip()] * (len(desk.all) - 1)]
+        with sheet.lock:
+            return desk.show(sheet.history)
 
-    tab.select(first, desk.history, desk.all, **HEAVY)
+    tab.select(first, desk.sheet, desk.all, **HEAVY)
 
     @in_words
     def edit(edit: dict) -> tuple[str, dict]:
@@ -142,23 +142,21 @@ def _wire_fields(desk: Desk) -> None:
     """Each control changes its own part of the edit; sliders redraw while they move."""
     sliding = {"t", "truncation"}
     for name, control in desk.fields.items():
-        ends = () if name in ("t", "kind") else desk.ends
-        outputs = [*desk.drawn, *ends]
+        shown = (desk.drawn, desk.redraw)
+        if name not in ("t", "kind"):
+            shown = ([*desk.drawn, *desk.ends], desk.redraw_with_ends)
 
-        def turn(history: Any, value: Any, name: str = name, outputs: list = outputs) -> list[Any]:
-            history = begun(history)
+        def turn(history: Any, value: Any, name: str = name) -> Any:
             edit = edit_work.with_field(desk.lab, history.now, name, value)
             if edit == history.now:  # the field was left as it was
-                return [gr.skip()] * len(outputs)
-            history = history.changed(edit, name if name in sliding else "", time.monotonic())
-            shown = desk.redraw(history)
-            return shown + desk.ends_of(edit) if len(outputs) > len(shown) else shown
+                return None
+            return history.changed(edit, name if name in sliding else "", time.monotonic())
 
         if name in sliding or name == "kind":
-            desk.on(control.input, turn, [desk.history, control], outputs, **DRAG)
+            desk.on(control.input, turn, [control], shown, **DRAG)
         else:
             for event in (control.submit, control.blur):
-                desk.on(event, turn, [desk.history, control], outputs)
+                desk.on(event, turn, [control], shown)
 
 
 def _wire_history(desk: Desk, over: gr.Button, reset: gr.Button) -> None:
@@ -177,28 +175,22 @@ def _wire_history(desk: Desk, over: gr.Button, reset: gr.Button) -> None:
         (reset, no_directions),
     )
     for button, step in steps:
+        desk.on(button.click, step, [], desk.whole)
 
-        def act(history: Any, step: Any = step) -> list[Any]:
-            return desk.show(step(begun(history)))
-
-        desk.on(button.click, act, desk.history, desk.all)
-
-    def move(history: Any, event: gr.EventData) -> list[Any]:
-        history = begun(history)
+    def move(history: Any, event: gr.EventData) -> Any:
         edit = edit_work.with_strengths(history.now, event._data.get("values"))
-        return desk.redraw(history.changed(edit, "directions", time.monotonic()))
+        return history.changed(edit, "directions", time.monotonic())
 
-    desk.on(desk.directions.input, move, desk.history, desk.drawn, **DRAG)
+    desk.on(desk.directions.input, move, [], (desk.drawn, desk.redraw), **DRAG)
 
 
 def _wire_rolls(desk: Desk, rolls: dict[str, Any]) -> None:
     for which in ("first", "second"):
 
-        def roll(history: Any, seed: bool, prompt: bool, which: str = which) -> list[Any]:
-            history = begun(history)
-            return desk.show(history.changed(edit_work.rolled(history.now, which, seed, prompt)))
+        def roll(history: Any, seed: bool, prompt: bool, which: str = which) -> Any:
+            return history.changed(edit_work.rolled(history.now, which, seed, prompt))
 
-        desk.on(rolls[which].click, roll, [desk.history, rolls["lock_seed"], rolls["lock_prompt"]], desk.all)
+        desk.on(rolls[which].click, roll, [rolls["lock_seed"], rolls["lock_prompt"]], desk.whole)
 
 
 def _wire_mixing(desk: Desk, parts: dict[str, Any]) -> None:
@@ -206,20 +198,19 @@ def _wire_mixing(desk: Desk, parts: dict[str, Any]) -> None:
     typed = [name for name in desk.fields if "." in name]
 
     @in_words
-    def draw(history: Any, which: str, *values: str) -> tuple[Any, str]:
-        edit = begun(history).now
+    def draw(sheet: Sheet, which: str, *values: str) -> tuple[Any, str]:
+        edit = sheet.history.now
         for name, value in zip(typed, values, strict=True):  # typed a moment ago, perhaps not yet in the edit
             edit = edit_work.with_field(desk.lab, edit, name, value)
         return desk.lab.table(edit, which)
 
-    def take(history: Any, spec: Any, event: gr.EventData) -> list[Any]:
+    def take(history: Any, spec: Any, event: gr.EventData) -> Any:
         if "row" not in event._data:  # a click beside the cells
-            return [gr.skip()] * len(desk.all)
-        history = begun(history)
+            return None
         edit = edit_work.cell(history.now, spec, event._data["row"], event._data.get("column"))
-        return desk.show(history.changed(edit))
+        return history.changed(edit)
 
-    inputs = [desk.history, parts["which"], *(desk.fields[name] for name in typed)]
+    inputs = [desk.sheet, parts["which"], *(desk.fields[name] for name in typed)]
     for event in (parts["draw"].click, parts["which"].input):
         event(draw, inputs, [desk.table, parts["table"]], **HEAVY)
-    desk.on(parts["table"].click, take, [desk.history, desk.table], desk.all)
+    desk.on(parts["table"].click, take, [desk.table], desk.whole)

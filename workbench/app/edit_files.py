@@ -9,12 +9,15 @@ import gradio as gr
 
 from workbench.app import edit_keeping, edit_view
 from workbench.app.create_back import verdict_html
-from workbench.app.edit_desk import HEAVY, LIGHT, Desk, begun
+from workbench.app.edit_desk import HEAVY, LIGHT, Desk, Sheet
 from workbench.app.jobs import in_words
+from workbench.app.long_work import Wish
 
-# Films share the model picture by picture, so that they need not keep everybody else waiting.
+# Long work shares the model picture by picture, so that it need not keep everybody else waiting.
 _FILMS = {"concurrency_id": "films", "concurrency_limit": 1, "show_progress": "hidden",
           "api_visibility": "private"}  # fmt: skip
+_FINDS = {**_FILMS, "concurrency_id": "finds"}
+_ACT = {**LIGHT, "queue": True}  # what may be refused goes through the queue, or the page shows no sentence
 
 
 def status_html(sentence: str) -> str:
@@ -51,42 +54,46 @@ def keep_part(desk: Desk) -> None:
         )
 
     @in_words
-    def save(history: Any) -> tuple[Any, str, str]:
-        made, written = edit_keeping.keep(desk.lab, begun(history).now)
+    def save(sheet: Sheet) -> tuple[Any, str, str]:
+        made, written = edit_keeping.keep(desk.lab, sheet.history.now)
         return (
             made,
             status_html("The PNG carries its recipe: dropped below, it brings this edit back."),
             written,
         )
 
-    keep.click(save, desk.history, [files, said, lines], **HEAVY)
-    jobs = []
+    keep.click(save, desk.sheet, [files, said, lines], **HEAVY)
+    wishes = []
     for button, kind in ((gif, "GIF"), (mp4, "MP4")):
 
         @in_words
-        def film(
-            history: Any, frames: float, back: bool, request: gr.Request, kind: str = kind
-        ) -> Iterator[Any]:
-            visitor = f"{request.session_hash} film"
-            for what, value in edit_keeping.film(
-                desk.lab, begun(history).now, kind, int(frames), back, visitor
-            ):
+        def film(sheet: Sheet, wish: Wish, request: gr.Request, kind: str = kind) -> Iterator[Any]:
+            if (asked := wish.take()) is None:  # stopped while it waited for others
+                yield gr.skip(), gr.skip()
+                return
+            visitor, (frames, back) = f"{request.session_hash} film", asked
+            edit = sheet.history.now
+            for what, value in edit_keeping.film(desk.lab, edit, kind, int(frames), back, visitor):
                 if what == "done":
                     path, ratio = value
                     yield [path], status_html(f"{kind} made: the largest step is {ratio:.1f} times the mean.")
                 else:
                     yield gr.skip(), status_html(value or "Stopped; nothing was kept.")
 
-        jobs.append(button.click(film, [desk.history, frames, back], [files, said], **_FILMS))
-    _wire_stop(desk, stop, "film")
+        wishes.append(gr.State(Wish()))
+        asking = button.click(Wish.ask, [wishes[-1], frames, back], None, **_ACT)
+        asking.success(film, [desk.sheet, wishes[-1]], [files, said], **_FILMS)
+    _wire_stop(desk, stop, "film", wishes, said)
 
 
-def _wire_stop(desk: Desk, stop: gr.Button, what: str) -> None:
-    def end(request: gr.Request) -> None:
+def _wire_stop(desk: Desk, stop: gr.Button, what: str, waiting: list[gr.State], said: gr.HTML) -> None:
+    def end(request: gr.Request, *wishes: Wish) -> Any:
         # No `cancels`: the work sees the flag at its next picture, and tells then that it has stopped.
         desk.lab.stops.stop(f"{request.session_hash} {what}")
+        dropped = [wish.drop() for wish in wishes]
+        return status_html("Stopped before it began.") if any(dropped) else gr.skip()
 
-    stop.click(end, None, None, **LIGHT)
+    stop.click(end, waiting, said, **LIGHT)
 
 
 def open_part(desk: Desk) -> None:
@@ -100,11 +107,11 @@ def open_part(desk: Desk) -> None:
     verdict = gr.HTML(elem_id="edit-verdict")
 
     @in_words
-    def back(history: Any, path: str) -> list[Any]:
+    def back(sheet: Sheet, path: str) -> list[Any]:
         edit, remade = edit_keeping.open_again(desk.lab, path)
-        return [*desk.show(begun(history).changed(edit)), verdict_html(remade)]
+        return [*desk.changed(sheet, edit), verdict_html(remade)]
 
-    drop.upload(back, [desk.history, drop], [*desk.all, verdict], **HEAVY)
+    drop.upload(back, [desk.sheet, drop], [*desk.all, verdict], **HEAVY)
     drop.clear(lambda: "", None, verdict, **LIGHT)
 
 
@@ -124,20 +131,22 @@ def own_part(desk: Desk) -> None:
         stop = gr.Button("Stop", elem_id="edit-find-stop", scale=0, min_width=80)
     said = gr.HTML(elem_id="edit-found")
 
+    wish = gr.State(Wish())
+
     @in_words
-    def run(
-        history: Any, path: str | None, prompt: str, seconds: float, request: gr.Request
-    ) -> Iterator[list[Any]]:
-        shown = len(desk.all)
-        for what, value in edit_keeping.find(
-            desk.lab, begun(history).now, path, prompt, seconds, str(request.session_hash)
-        ):
+    def run(sheet: Sheet, wish: Wish, request: gr.Request) -> Iterator[list[Any]]:
+        still = [gr.skip()] * len(desk.all)
+        if (asked := wish.take()) is None:  # stopped while it waited for others
+            yield [*still, gr.skip()]
+            return
+        visitor = f"{request.session_hash} upload"
+        for what, value in edit_keeping.find(desk.lab, sheet.history.now, *asked, visitor):
             if what == "done":
                 edit, found, target = value
-                yield [*desk.show(begun(history).changed(edit)), edit_view.found_html(target, found)]
+                yield [*desk.changed(sheet, edit), edit_view.found_html(target, found)]
             else:
-                yield [*[gr.skip()] * shown, status_html(value or "Stopped before anything was found.")]
+                yield [*still, status_html(value or "Stopped before anything was found.")]
 
-    inputs = [desk.history, upload, prompt, seconds]
-    find.click(run, inputs, [*desk.all, said], **{**HEAVY, "show_progress": "hidden"})
-    _wire_stop(desk, stop, "upload")
+    asking = find.click(Wish.ask, [wish, upload, prompt, seconds], None, **_ACT)
+    asking.success(run, [desk.sheet, wish], [*desk.all, said], **_FINDS)
+    _wire_stop(desk, stop, "upload", [wish], said)

@@ -135,6 +135,7 @@ def _find(lab: Lab, edit: Any, path: str | None, prompt: str, seconds: float, te
     tell("Looking for a place to start …")
 
     def progress(done: int, of: int, what: str) -> bool:
+        lab.studio.give_way()
         try:
             tell(f"Step {done} of {of}: {what} …")
         except Stopped:
@@ -142,7 +143,9 @@ def _find(lab: Lab, edit: Any, path: str | None, prompt: str, seconds: float, te
         return True
 
     how = {"prompt": prompt.strip() or None, "seconds": float(seconds), "progress": progress}
-    found = inversion.invert(pipeline, target, encoder=lab.encoder(), **how)
+    encoder = lab.encoder()
+    with lab.studio.alone():  # with a turn for others after each step
+        found = inversion.invert(pipeline, target, encoder=encoder, **how)
     start = session.packed(found.at)
     first = replace(edit.first, prompt=found.prompt)
     return replace(edit.before, first=first, negative="", truncation=1.0, start=start), found, target

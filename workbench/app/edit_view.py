@@ -178,10 +178,11 @@ def _slider(direction: Any, strength: float) -> str:
     short = html.escape(direction.name.partition(":")[2].strip() or direction.name)
     step = 0.05 if high - low <= 4 else 0.1
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step  # 0 is a place of the slider
+    exact = repr(float(strength)).removesuffix(".0")  # to the last digit: an opened edit stays the same
     return (
         f'<div class="wb-direction"><label><span>{short}</span>'
         f'<input type="range" data-name="{name}" min="{low:g}" max="{high:g}" step="{step:g}" '
-        f'value="{strength:g}" aria-label="{name}"></label><output>{strength:+.2f}</output>'
+        f'value="{exact}" aria-label="{name}"></label><output>{strength:+.2f}</output>'
         f'<button type="button" data-reset aria-label="Reset {name}" title="Back to 0">↺</button>'
         f"<small>{html.escape(measured(direction))}</small></div>"
     )

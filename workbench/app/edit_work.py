@@ -231,9 +231,11 @@ def rolled(edit: Any, which: str, lock_seed: bool, lock_prompt: bool) -> Any:
 
     if lock_seed and lock_prompt:
         raise WorkbenchError("Seed and prompt are both locked: unlock one of them to roll a new picture.")
-    key = getattr(edit, which)
+    key, start = getattr(edit, which), edit.start
     if not lock_seed:
         key = replace(key, seed=random.randrange(_NEW_SEEDS))
     if not lock_prompt:
         key = replace(key, prompt=random_caption())
-    return replace(edit, **{which: key}, start="" if which == "first" else edit.start)
+    if which == "first":  # new words over the styles that were found; a new seed is another picture
+        start = start.partition(".")[0] if lock_seed else ""
+    return replace(edit, **{which: key}, start=start)

@@ -5,7 +5,7 @@ Layout and wiring; `evaluate_work.py` measures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -40,7 +40,7 @@ def evaluate_tab(bench: Bench, tab: gr.Tab) -> None:
     )
     stated.select(in_words(evaluate_work.figures_html), None, table, **_ACT)
     shown = [report["page"], *report["files"]]
-    tab.select(in_words(lambda name: _visited(bench, name)), report["which"], [*lists, *shown], **_ACT)
+    tab.select(in_words(lambda *now: _visited(bench, now)), lists, [*lists, *shown], **_ACT)
 
 
 def _report_part() -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _wire_report(bench: Bench, stops: Stops, report: dict[str, Any], lists: list
 
     asked = [report[name] for name in ("model", "data", "n", "seed")]
     begun = report["go"].click(run, asked, [report["status"], *shown, report["which"]], **_LONG)
-    begun.success(in_words(lambda: _lists(bench)[3:]), None, lists[3:], **_ACT)
+    begun.success(in_words(lambda *now: _lists(bench, now)[3:]), lists, lists[3:], **_ACT)
     report["stop"].click(halt, None, None, **_LIGHT)
     report["which"].input(in_words(lambda name: _opened(bench, name)), report["which"], shown, **_ACT)
 
@@ -117,22 +117,25 @@ def _opened(bench: Bench, name: str | None) -> list[Any]:
     return [evaluate_work.page_html(folder), *files]
 
 
-def _visited(bench: Bench, name: str | None) -> list[Any]:
+def _visited(bench: Bench, now: Sequence[str | None]) -> list[Any]:
     """The lists, and where no report is open yet the last of them: one that ships, if it does."""
-    lists, last = _lists(bench), [] if name else bench.reports()[-1:]
-    if not last:
+    lists, reports = _lists(bench, now), bench.reports()
+    if not reports or now[2] in reports:
         return [*lists, *[gr.skip()] * 3]
-    lists[2] = gr.update(choices=bench.reports(), value=last[0])
-    return [*lists, *_opened(bench, last[0])]
+    lists[2] = gr.update(choices=reports, value=reports[-1])
+    return [*lists, *_opened(bench, reports[-1])]
 
 
-def _lists(bench: Bench) -> list[Any]:
-    """Models, data sets and reports as they are now, in the order of the lists on the page."""
+def _lists(bench: Bench, now: Sequence[str | None]) -> list[Any]:
+    """Models, data sets, reports and the two compared, as they are here now, in the order of the page.
+
+    now: what is chosen in each. That stays while it is there; else the newest is chosen, of reports none.
+    """
     sets, reports = list(bench.sets.list()), bench.reports()
+    first = now[3] if now[3] in reports else next(iter(reports), None)
+    offered = [bench.models(), sets, reports, reports, reports]
+    fresh = [PAGE_MODEL, next(iter(sets), None), None, first, next((r for r in reports if r != first), None)]
     return [
-        gr.update(choices=bench.models()),
-        gr.update(choices=sets, value=sets[0] if sets else None),
-        gr.update(choices=reports),
-        gr.update(choices=reports, value=reports[0] if reports else None),
-        gr.update(choices=reports, value=reports[1] if len(reports) > 1 else None),
+        gr.update(choices=names, value=chosen if chosen in names else other)
+        for names, chosen, other in zip(offered, now, fresh, strict=True)
     ]

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +63,7 @@ class Studio:
         self._pipeline: Any = None
         self._loading = threading.Lock()
         self._model_lock = threading.Lock()
+        self._next = threading.Lock()  # held by whoever gets the model next
         self._stops: dict[str, threading.Event] = {}
         self._jobs = 0
 
@@ -79,7 +80,7 @@ class Studio:
         # The sentence of a failed load is shown to whoever asks for the model next: nothing is hidden.
         with contextlib.suppress(WorkbenchError, OSError):
             pipeline = self.pipeline()
-            with self._model_lock:
+            with self.alone():
                 pipeline("a shepherd", seed=0, count=1)
 
     def pipeline(self) -> Any:
@@ -121,35 +122,49 @@ class Studio:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, nobody else uses the model: for what is watched or switched off in it."""
-        with self._model_lock:
+        self._wait_for_the_model()
+        try:
             yield
+        finally:
+            self._model_lock.release()
+
+    def give_way(self) -> None:
+        """Called inside `alone`, between two steps of long work: whoever waits for the model has it first."""
+        self._model_lock.release()
+        self._wait_for_the_model()
+
+    def _wait_for_the_model(self) -> None:
+        # A lock alone would go to whoever asks soonest: to the one who has just let it go.
+        with self._next:
+            self._model_lock.acquire()
 
     # --- pictures ---
 
     def generate(
         self, prompt: str, seed: int, count: int, truncation: float, *, visitor: str = ""
     ) -> Iterator[Progress]:
-        """Make pictures of seed, seed + 1, …, a few at a time. Closing the iterator or `stop` ends it.
+        """Make pictures of seed, seed + 1, …, a few at a time. Closing the iterator or `stop` ends it; the
+        last Progress of a stopped job says so, even with no picture at all.
 
         Raises WorkbenchError for a prompt, seed or count that cannot be used, and for a missing model.
         """
         count = check_count(count)
-        pipeline = self.pipeline()
-        stop = self._stops[visitor] = threading.Event()
-        folder = self.new_folder()
-        files: list[Path] = []
-        seconds = 0.0
+        stop = self._stops[visitor] = threading.Event()  # before the model, which may still be loading
         try:
-            while len(files) < count and not stop.is_set():
-                first = seed + len(files)
-                step = min(CHUNK, count - len(files))
-                with self._model_lock:
+            pipeline, folder = self.pipeline(), self.new_folder()
+            now = Progress(files=(), seeds=(), seconds=0.0, wanted=count, stopped=stop.is_set())
+            while not now.done:
+                first, step = seed + len(now.files), min(CHUNK, count - len(now.files))
+                with self.alone():
                     start = time.perf_counter()
                     samples = pipeline(prompt, seed=first, count=step, truncation=truncation)
-                    seconds += time.perf_counter() - start
-                files += self._save(samples, folder)
-                yield Progress(files=tuple(files), seeds=tuple(range(seed, seed + len(files))), wanted=count,
-                               seconds=seconds, stopped=stop.is_set() and len(files) < count)  # fmt: skip
+                    seconds = now.seconds + time.perf_counter() - start
+                files = (*now.files, *self._save(samples, folder))
+                now = replace(now, files=files, seeds=tuple(range(seed, seed + len(files))), seconds=seconds)
+                yield now
+                now = replace(now, stopped=stop.is_set() and not now.done)
+            if now.stopped:
+                yield now
         finally:
             if self._stops.get(visitor) is stop:
                 del self._stops[visitor]
@@ -160,7 +175,7 @@ class Studio:
         from workbench.pipeline import remake
 
         pipeline = self.pipeline()
-        with self._model_lock:
+        with self.alone():
             remade = remake(png, pipeline)
         return remade, save_png(remade.image, self.new_folder() / "made-again.png")
 

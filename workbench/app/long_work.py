@@ -1,7 +1,10 @@
-"""Work of many seconds behind a page's generator: it tells how far it is, and ends soon after Stop."""
+"""Work of many seconds behind a page's generator: it tells how far it is, and ends soon after Stop, or never
+begins where Stop was pressed while it waited.
+"""
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,8 +15,37 @@ class Stopped(Exception):
     """Raised inside the work when somebody pressed Stop or left the page."""
 
 
+class Wish:
+    """What one visitor asks for, from the press until the work begins; the newest press counts.
+
+    Held in a `gr.State`, written by an event that does not queue and taken by the work when its turn comes.
+    So Stop can take back what waits, and a press after it keeps the place in the queue.
+    """
+
+    def __init__(self) -> None:
+        self._asked: deque[tuple[Any, ...]] = deque(maxlen=1)  # its append and pop are one step each
+        self.stopped = False  # since the newest press
+
+    def ask(self, *values: Any) -> None:
+        """Wish for work with these values."""
+        self.stopped = False
+        self._asked.append(values)
+
+    def take(self) -> tuple[Any, ...] | None:
+        """The values, once; None where nothing waits (any more)."""
+        try:
+            return self._asked.pop()
+        except IndexError:
+            return None
+
+    def drop(self) -> bool:
+        """Stop was pressed: take the wish back; False where none waited."""
+        self.stopped = True
+        return self.take() is not None
+
+
 class Stops:
-    """The Stop of each visitor's work."""
+    """The Stop of each visitor's running work."""
 
     def __init__(self) -> None:
         self._running: dict[str, threading.Event] = {}

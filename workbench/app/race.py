@@ -12,10 +12,11 @@ import gradio as gr
 from workbench.app import prompts, race_view, race_votes
 from workbench.app.create import new_seed
 from workbench.app.jobs import MODEL_QUEUE, in_words
-from workbench.app.long_work import Stops
+from workbench.app.long_work import Stops, Wish
 from workbench.app.race_equal import needed
 from workbench.app.race_lanes import Track
 from workbench.app.race_run import MOST_STEPS, STUDENT_STEPS, Ask, Race, asked, race, steps_in
+from workbench.app.upscale_view import status_html
 from workbench.errors import WorkbenchError
 
 _LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -23,6 +24,7 @@ _ACT = {**_LIGHT, "queue": True}  # what may be refused goes through the queue, 
 _MODEL = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "show_progress": "hidden",
           "api_visibility": "private"}  # fmt: skip
 _NOISED = 8  # pictures of the forward strip
+_OUTPUTS = 10  # of a race: what `_outputs` lists
 
 
 def race_tab(track: Track, tab: gr.Tab) -> None:
@@ -41,7 +43,7 @@ def race_tab(track: Track, tab: gr.Tab) -> None:
         with gr.Column(scale=1, min_width=290):
             knobs = _knobs()
             vote = _vote_part()
-    last, ballot = gr.State(None), gr.State(None)
+    last, ballot, wish = gr.State(None), gr.State(None), gr.State(Wish())
     asks = [vote[name] for name in ("best", "gan", "student")]
     outputs = [lanes, verdict, strips, last, ballot, vote["part"], *asks, vote["said"]]
     controls = [
@@ -50,20 +52,21 @@ def race_tab(track: Track, tab: gr.Tab) -> None:
     ]
 
     @in_words
-    def run(
-        prompt: str, seed: Any, steps: Any, few: Any, sampler: Any, guidance: Any, blind: Any,
-        request: gr.Request,
-    ) -> Iterator[list[Any]]:  # fmt: skip
-        ask = asked(prompt, seed, steps, few, sampler, guidance)
-        yield from _raced(track, stops, ask, bool(blind), request.session_hash or "")
+    def run(wish: Wish, request: gr.Request) -> Iterator[list[Any]]:
+        if (wished := wish.take()) is None:  # stopped while it waited for others
+            yield [gr.skip()] * _OUTPUTS
+            return
+        *how, blind = wished
+        yield from _raced(track, stops, asked(*how), bool(blind), request.session_hash or "")
 
     for start in (go.click, prompt.submit):
-        start(run, controls, outputs, **_MODEL)
+        start(Wish.ask, [wish, *controls], None, **_ACT).success(run, wish, outputs, **_MODEL)
 
-    def halt(request: gr.Request) -> None:
+    def halt(wish: Wish, request: gr.Request) -> Any:
         stops.stop(request.session_hash or "")
+        return status_html("Stopped before it began.") if wish.drop() else gr.skip()
 
-    stop.click(halt, None, None, **_LIGHT)
+    stop.click(halt, wish, verdict, **_LIGHT)
     knobs["dice"].click(new_seed, None, knobs["seed"], **_LIGHT)
     knobs["time"].click(_equal_time, last, [knobs["steps"], knobs["said"]], **_ACT)
     knobs["quality"].click(
@@ -131,10 +134,14 @@ def _raced(track: Track, stops: Stops, ask: Ask, blind: bool, visitor: str) -> I
         )
     ballot = race_votes.shuffled(lanes) if blind else None
     for what, found in stops.run(lambda tell: race(track, ask, tell), visitor):
-        if what == "stopped":
-            yield [gr.skip()] * 10
-            return
-        yield _outputs(found, ballot)
+        yield _stopped(lanes) if what == "stopped" else _outputs(found, ballot)
+
+
+def _stopped(lanes: tuple[str, ...]) -> list[Any]:
+    """The outputs of a race that was broken off: lanes at the start, and nothing to vote on."""
+    said = status_html("Stopped: nobody won. Press Go for another race.")
+    shown = [race_view.start_html(lanes), said, "", None, None, gr.update(visible=False)]
+    return [*shown, *[gr.skip()] * (_OUTPUTS - len(shown))]
 
 
 def _outputs(found: Race, ballot: race_votes.Ballot | None) -> list[Any]:

@@ -3,7 +3,7 @@
 Layout and wiring; `upscale_work.py` does the work.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from workbench.app import prompts, repeat, upscale_view, upscale_work
 from workbench.app.create import new_seed
 from workbench.app.create_back import verdict_html
 from workbench.app.jobs import MODEL_QUEUE, in_words
+from workbench.app.long_work import Wish
 from workbench.app.magnifier import NO_AURA, Magnifier, aura_folder, missing_upscaler
 from workbench.app.sentences import marked
 from workbench.app.upscale_given import read
@@ -28,11 +29,13 @@ from workbench.app.upscale_room import (
 from workbench.errors import WorkbenchError
 
 _LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_ACT = {**_LIGHT, "queue": True}  # what may be refused goes through the queue, or the page shows no sentence
 _MODEL = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "show_progress": "minimal",
           "api_visibility": "private"}  # fmt: skip
 # Pictures of minutes share the machine with everybody else's prompts instead of keeping them waiting.
 _LONG = {"concurrency_id": "upscale", "concurrency_limit": 1, "show_progress": "hidden",
          "api_visibility": "private"}  # fmt: skip
+_NOT_BEGUN = "Stopped before it began."
 
 
 def upscale_tab(glass: Magnifier, tab: gr.Tab, tabs: gr.Tabs, drawn: gr.Component, send: gr.Button) -> None:
@@ -59,13 +62,13 @@ def upscale_tab(glass: Magnifier, tab: gr.Tab, tabs: gr.Tabs, drawn: gr.Componen
             control_part(room)
             repeat_part(room)
             room.aura_hint = gr.HTML(elem_id="up-aura-hint")
-    run = _wire_go(room)
+    enlarge = _wire_go(room)
     _wire_sources(room, sources, drawn)
-    _wire_send(room, drawn, send, tabs, run)
+    _wire_send(room, drawn, send, tabs, enlarge)
     _wire_controls(room)
     _wire_pair(room, pair)
     _wire_again(room, again)
-    _wire_open(room, tab, drawn, run)
+    _wire_open(room, tab, drawn, enlarge)
 
 
 # --- wiring ---
@@ -129,13 +132,13 @@ def _sent(glass: Magnifier) -> Any:
     return sent
 
 
-def _wire_send(room: Room, drawn: gr.Component, send: gr.Button, tabs: gr.Tabs, run: Any) -> None:
+def _wire_send(room: Room, drawn: gr.Component, send: gr.Button, tabs: gr.Tabs, enlarge: Any) -> None:
     """The Create tab's button turns to this tab and enlarges its picture here."""
     send.click(lambda: gr.update(selected="upscale"), None, tabs, **_LIGHT)
     brought = send.click(
         _sent(room.glass), [drawn, room.factor, room.tile, room.prompt], [*room.given, room.prompt], **_MODEL
     )
-    brought.success(run, [*room.asked, room.aura], room.results, **_LONG)
+    enlarge(brought.success)
 
 
 def _wire_controls(room: Room) -> None:
@@ -190,15 +193,16 @@ def results(glass: Magnifier, ask: upscale_work.Ask, made: upscale_work.Made) ->
 
 
 def _wire_go(room: Room) -> Any:
-    glass, quiet = room.glass, len(room.results) - 1
+    """Go and Stop. Returns what lets another event enlarge, too."""
+    glass, quiet, wish = room.glass, len(room.results) - 1, gr.State(Wish())
 
     @in_words
-    def run(
-        path: str | None, prompt: str, factor: Any, noise: float, seed: str, tile: Any, aura: bool,
-        request: gr.Request,
-    ) -> Iterator[list[Any]]:  # fmt: skip
+    def run(wish: Wish, request: gr.Request) -> Iterator[list[Any]]:
+        if (asked := wish.take()) is None:  # stopped while it waited for others
+            yield [gr.skip()] * len(room.results)
+            return
         try:
-            ask = upscale_work.asked(path, prompt, factor, noise, seed, tile, aura)
+            ask = upscale_work.asked(*asked)
             for what, value in upscale_work.enlarge(glass, ask, f"{request.session_hash} upscale"):
                 if what == "done":
                     yield results(glass, ask, value)
@@ -209,33 +213,41 @@ def _wire_go(room: Room) -> Any:
             yield [upscale_view.status_html(str(error)), *[gr.skip()] * quiet]
             raise
 
-    def end(request: gr.Request) -> None:
+    def end(wish: Wish, request: gr.Request) -> Any:
         # No `cancels`: the work sees the flag at its next tile, and tells then that it has stopped.
         glass.stops.stop(f"{request.session_hash} upscale")
+        return upscale_view.status_html(_NOT_BEGUN) if wish.drop() else gr.skip()
 
-    inputs = [*room.asked, room.aura]
-    room.go.click(run, inputs, room.results, **_LONG)
-    room.stop.click(end, None, None, **_LIGHT)
-    return run
+    def enlarge(event: Any, ask: Any = Wish.ask, more: Sequence[Any] = ()) -> None:
+        """ask: what wishes for it, of the controls and `more`."""
+        wished = event(ask, [wish, *room.asked, room.aura, *more], None, **_ACT)
+        wished.success(run, wish, room.results, **_LONG)
+
+    enlarge(room.go.click)
+    room.stop.click(end, wish, room.status, **_LIGHT)
+    return enlarge
 
 
 def _wire_pair(room: Room, pair: dict[str, Any]) -> None:
-    glass = room.glass
+    glass, wish = room.glass, gr.State(Wish())
 
     @in_words
-    def run(
-        path: str | None, prompt: str, factor: Any, noise: float, seed: str, tile: Any, second: str,
-        request: gr.Request,
-    ) -> Iterator[str]:  # fmt: skip
-        ask = upscale_work.asked(path, prompt, factor, noise, seed, tile)
+    def run(wish: Wish, request: gr.Request) -> Iterator[Any]:
+        if (asked := wish.take()) is None:  # stopped while it waited for others
+            yield gr.skip()
+            return
+        *how, second = asked
+        ask = upscale_work.asked(*how)
         for what, value in upscale_work.two_prompts(glass, ask, second, f"{request.session_hash} pair"):
             yield value if what != "stopped" else upscale_view.status_html("Stopped.")
 
-    def end(request: gr.Request) -> None:
+    def end(wish: Wish, request: gr.Request) -> Any:
         glass.stops.stop(f"{request.session_hash} pair")
+        return upscale_view.status_html(_NOT_BEGUN) if wish.drop() else gr.skip()
 
-    pair["draw"].click(run, [*room.asked, pair["second"]], pair["shown"], **_LONG)
-    pair["stop"].click(end, None, None, **_LIGHT)
+    pressed = pair["draw"].click(Wish.ask, [wish, *room.asked, pair["second"]], None, **_ACT)
+    pressed.success(run, wish, pair["shown"], **_LONG)
+    pair["stop"].click(end, wish, pair["shown"], **_LIGHT)
 
 
 def _wire_again(room: Room, again: dict[str, Any]) -> None:
@@ -247,7 +259,7 @@ def _wire_again(room: Room, again: dict[str, Any]) -> None:
     again["drop"].clear(lambda: "", None, again["verdict"], **_LIGHT)
 
 
-def _wire_open(room: Room, tab: gr.Tab, drawn: gr.Component, run: Any) -> None:
+def _wire_open(room: Room, tab: gr.Tab, drawn: gr.Component, enlarge: Any) -> None:
     """The first visit loads the upscaler, takes a picture to begin with, and enlarges it."""
     glass = room.glass
 
@@ -272,17 +284,12 @@ def _wire_open(room: Room, tab: gr.Tab, drawn: gr.Component, run: Any) -> None:
             *picture,
         ]
 
-    @in_words
-    def first(
-        made: bool, path: str | None, prompt: str, factor: Any, noise: float, seed: str, tile: Any,
-        aura: bool, request: gr.Request,
-    ) -> Iterator[list[Any]]:  # fmt: skip
-        if made or path is None or glass.absent:
-            yield [gr.skip()] * len(room.results)
-        else:
-            yield from run(path, prompt, factor, noise, seed, tile, aura, request)
+    def first(wish: Wish, path: str | None, *asked: Any) -> None:
+        *how, made = asked
+        if not made and path is not None and not glass.absent:
+            wish.ask(path, *how)
 
     outputs = [room.missing, room.factor, room.noise, room.aura, room.aura_hint, room.reading, *room.given,
                room.prompt]  # fmt: skip
     looked = tab.select(opened, [room.path, drawn, room.prompt], outputs, **_MODEL)
-    looked.success(first, [room.made, *room.asked, room.aura], room.results, **_LONG)
+    enlarge(looked.success, first, [room.made])

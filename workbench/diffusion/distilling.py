@@ -88,8 +88,6 @@ def distil(
     about = {"name": model.name, "path": str(teacher), "weight_hash": model.weight_hash,
              "seconds": model.card.get("seconds"), "images": model.card.get("images")}  # fmt: skip
     with gan_runs.held(out), own_randomness(), hardware.kept_memory(), signals() as stop:
-        for sentence in checkpoint.put_aside(out):
-            say(sentence)
         table = open_table(data, model.config.resolution, progress=progress)
         config = config.for_epoch(len(table))
         prompts, seeds = grid_plan(table, config.grid)
@@ -101,7 +99,7 @@ def distil(
             grid={"prompts": prompts, "seeds": seeds},
             **({} if start is None else {"started_from": start.to_json()}),
         )  # fmt: skip
-        facts = runs.claim(out, old, facts)
+        facts = runs.claim(out, old, facts, say)
         task = Distilling(
             config, model, discriminator, table, torch.device(machine.device), precision,
             facts=facts, seasoned=seasoned, captions=home_of(data) / "captions", say=say,

@@ -1,5 +1,6 @@
 """Who and what is at hand for a race: model folders and measured results, what ships first, then the runs.
 
+`root` is a folder that holds both; None is the folder one is in, and what ships is found wherever that is.
 Light: no torch is imported, so that a page can look before any model is loaded.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 
+ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = {
     "diffusion": Path("assets/models/shepherd-64-diffusion"),
     "student": Path("assets/models/shepherd-64-student"),
@@ -28,21 +30,24 @@ COMMANDS = {
 _FACTS = {"kind", "weights", "steps", "settings", "ms", "ratio", "all"}  # what a reader takes for granted
 
 
-def find(kind: str, root: Path = Path()) -> Path | None:
-    """The folder of the shipped model of a kind ("diffusion" or "student") under `root`, else of the newest
-    finished run there that has one; None where there is none.
+def find(kind: str, root: Path | None = None) -> Path | None:
+    """The folder of the shipped model of a kind ("diffusion" or "student"), else of the newest finished run
+    that has one; None where there is none.
     """
-    shipped = root / SHIPPED[kind]
-    runs = sorted((root / "runs").glob("*/model"), key=lambda path: path.stat().st_mtime, reverse=True)
+    shipped = _shipped(SHIPPED[kind], root)
+    made = ((root or Path()) / "runs").glob("*/model")
+    runs = sorted(made, key=lambda path: path.stat().st_mtime, reverse=True)
     return next((folder for folder in (shipped, *runs) if _kind(folder) == kind), None)
 
 
-def results(root: Path = Path()) -> list[tuple[Path, dict[str, Any]]]:
-    """The races measured that lie under `root`, with their files. WorkbenchError for a damaged one."""
-    return [(root / place, _read(root / place)) for place in RESULTS if (root / place).is_file()]
+def results(root: Path | None = None) -> list[tuple[Path, dict[str, Any]]]:
+    """The races measured, with their files. WorkbenchError for a damaged one."""
+    shipped, own = RESULTS
+    places = (_shipped(shipped, root), (root or Path()) / own)
+    return [(place, _read(place)) for place in places if place.is_file()]
 
 
-def result_of(weights: Mapping[str, str], root: Path = Path()) -> tuple[Path, dict[str, Any]] | None:
+def result_of(weights: Mapping[str, str], root: Path | None = None) -> tuple[Path, dict[str, Any]] | None:
     """The first of `results` in which the lanes of these kinds had these weights (kind -> hash), or None."""
     for path, result in results(root):
         if all(_weights(result, kind) == {known} for kind, known in weights.items()):
@@ -53,6 +58,12 @@ def result_of(weights: Mapping[str, str], root: Path = Path()) -> tuple[Path, di
 def how_to_make(what: str) -> str:
     """The command, in backticks, that makes a model (a key of SHIPPED) or a "result"."""
     return f"`{COMMANDS[what]}`"
+
+
+def _shipped(place: Path, root: Path | None) -> Path:
+    """Where something that ships lies: under `root`; for None under the folder one is in, else ROOT."""
+    here = (root or Path()) / place
+    return here if root is not None or here.exists() else ROOT / place
 
 
 def _weights(result: Mapping[str, Any], kind: str) -> set[str]:

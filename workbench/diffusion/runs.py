@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from workbench.diffusion.config import BUDGET, RunConfig
 from workbench.errors import WorkbenchError
 from workbench.hardware import Machine
 from workbench.recipe import library_versions
-from workbench.training import runs
+from workbench.training import checkpoint, runs
 
 SCHEMA = 1
 BASELINE, STUDENT = "diffusion-run", "diffusion-distillation"
@@ -72,8 +73,11 @@ def describe(kind: str, config: RunConfig, machine: Machine, precision: str, **m
     }  # fmt: skip
 
 
-def claim(folder: Path, old: dict[str, Any] | None, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write config.json of a new run, or check that the one there is this one; its facts.
+def claim(
+    folder: Path, old: dict[str, Any] | None, facts: dict[str, Any], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write config.json of a new run, or check that the one there is this one; its facts. Checkpoints that
+    cannot be read are put aside, and said.
 
     The budget may change; of anything else that differs the first is named (WorkbenchError). A data set is
     the same by its fingerprint, wherever it lies.
@@ -89,6 +93,8 @@ def claim(folder: Path, old: dict[str, Any] | None, facts: dict[str, Any]) -> di
                 f"{_short(now.get(name))}. Give the same settings (images and minutes may change), or choose "
                 "another folder."
             )
+    for sentence in checkpoint.put_aside(folder):
+        say(sentence)
     kept = {**old, "config": {**old["config"], **{name: facts["config"][name] for name in BUDGET}}}
     if kept != old:
         runs.write_facts(folder, kept)

@@ -72,8 +72,6 @@ def train_baseline(
     if start is not None:
         config = replace(config, earlier_nimg=start.images)
     with gan_runs.held(out), own_randomness(), hardware.kept_memory(), signals() as stop:
-        for sentence in checkpoint.put_aside(out):
-            say(sentence)
         table = open_table(data, network.resolution, progress=progress)
         config = config.for_epoch(len(table))
         prompts, seeds = grid_plan(table, config.grid)
@@ -83,7 +81,7 @@ def train_baseline(
             text_encoder=encoder.fingerprint(), grid={"prompts": prompts, "seeds": seeds},
             **({} if start is None else {"started_from": start.to_json()}),
         )  # fmt: skip
-        facts = runs.claim(out, old, facts)
+        facts = runs.claim(out, old, facts, say)
         task = Denoising(
             config, network, encoder, table, torch.device(machine.device), precision,
             facts=facts, captions=home_of(data) / "captions", say=say,

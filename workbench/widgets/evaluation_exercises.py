@@ -57,6 +57,7 @@ EXERCISES |= {
             "in percent? (A tenth is near enough.)"
         ),
         right=lambda: round(100 * share_error(0.97, 1000), 2),
+        tolerance=0.1,
         why="So a difference of one percent is hardly two errors of the difference. Take more prompts.",
         hint="The square root of p (1 - p) / n.",
         near=lambda: {1.0: "That is the difference between the two."},

@@ -27,7 +27,8 @@ TOLERANCE = 0.02  # of a number, relative: an answer in two digits is right
 class Exercise:
     """right: computes the answer, a number or a word; why: said when it is right; hint: when it is wrong.
 
-    near: wrong answers with a known reason -> that reason. Numbers in it are computed too.
+    near: wrong answers with a known reason -> that reason. Numbers in it are computed too. tolerance: how far
+    off a number may be, where the question allows more than TOLERANCE.
     """
 
     question: str
@@ -35,6 +36,7 @@ class Exercise:
     why: str
     hint: str
     near: Callable[[], Mapping[float | str, str]] = field(default=dict)
+    tolerance: float = 1e-9
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,35 @@ def check(key: str, answer: object) -> Verdict:
     right = _right(key)
     if answer is ... or answer is None:
         return Verdict("not yet", "Put your answer in place of the dots.")
-    if _same(answer, right):
+    if _same(answer, right, exercise.tolerance):
         return Verdict("right", exercise.why)
     for value, reason in exercise.near().items():
         if _same(answer, value):
             return Verdict("nearly", reason)
-    if isinstance(right, str) != isinstance(answer, str):
-        return Verdict(
-            "not yet", f"The answer is a {'word' if isinstance(right, str) else 'number'}. {exercise.hint}"
-        )
+    if isinstance(right, str) and not isinstance(answer, str):
+        return Verdict("not yet", f"The answer is a word. {exercise.hint}")
+    if not isinstance(right, str) and _number(answer) is None:
+        return Verdict("not yet", f"The answer is a number. {exercise.hint}")
     return Verdict("not yet", exercise.hint)
 
 
-def _same(answer: object, value: float | str) -> bool:
+def _same(answer: object, value: float | str, tolerance: float = 1e-9) -> bool:
     if isinstance(value, str):
         return isinstance(answer, str) and answer.strip().lower() == value
+    number = _number(answer)
+    return number is not None and math.isclose(number, value, rel_tol=TOLERANCE, abs_tol=tolerance)
+
+
+def _number(answer: object) -> float | None:
+    """An answer as one number, infinite where it is too large for a float; None for anything else."""
     if isinstance(answer, str | bool) or not hasattr(answer, "__float__"):
-        return False
-    number = float(answer)
-    return math.isfinite(number) and math.isclose(number, value, rel_tol=TOLERANCE, abs_tol=1e-9)
+        return None
+    try:
+        return float(answer)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError, RuntimeError):  # arrays and tensors of several numbers, each its own way
+        return None
 
 
 def _find(key: str) -> Exercise:

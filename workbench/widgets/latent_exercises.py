@@ -87,7 +87,8 @@ EXERCISES.update(
             near=lambda: {coarse_sizes(): "That is how many sizes they belong to. Each has several layers."},
         ),
         "l5": Exercise(
-            question=f"The sum {_SUM!r}: to how much do its signs add up, which keeps it among prompts?",
+            question=f"Add up the signs of the sum {_SUM!r} (the first prompt counts plus one). What must "
+            "come out, so that the sum stays among prompts?",
             right=lambda: sum(term.sign for term in parse_sum(_SUM)),
             why="What is taken away is put back by another: the sum weighs as much as one prompt.",
             hint="Each term counts plus or minus one, the first one too.",

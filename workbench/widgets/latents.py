@@ -68,11 +68,16 @@ def difference(a: Tensor, b: Tensor) -> float:
 def stated(figures: Mapping[str, Mapping], start: str) -> str:
     """The figures whose ids begin with `start` (figures.json), a line each."""
     lines = [
-        f"{name}: {entry['value']:.3g} {entry['unit']}, n = {entry['n']}, goal {entry['goal']}"
+        f"{name}: {entry['value']:.3g} {entry['unit']}, {_of_how_many(entry)}goal {entry['goal']}"
         for name, entry in sorted(figures.items())
         if name.startswith(start)
     ]
     return "\n".join(lines) or f"figures.json states nothing yet under {start!r}"
+
+
+def _of_how_many(entry: Mapping) -> str:
+    """Its number of samples, such as "n = 200, "; nothing where a figure has none."""
+    return "" if entry["n"] is None else f"n = {entry['n']}, "
 
 
 # --- points -------------------------------------------------------------------------------------------------
@@ -176,12 +181,12 @@ def share_plot(
     levels: Sequence[float], lines: Mapping[str, Sequence[float]], alt: str, *, x: str, y: str = "share"
 ) -> Picture:
     """Lines over the levels of one knob."""
-    figure, ax = plt.subplots(figsize=(5.0, 2.3))
+    figure, ax = plt.subplots(figsize=(5.0, 2.7))
     colours = [COLOURS[name] for name in ("gan", "diffusion", "real", "high")]
     for (name, values), colour, mark in zip(lines.items(), colours, "osd^", strict=False):
         ax.plot(levels, values, f"{mark}-", color=colour, label=name)
     ax.set(xlabel=x, ylabel=y, ylim=(0, None))
-    ax.legend()
+    figure.legend(loc="outside lower center", ncols=3)  # not over the curves
     return plot(figure, alt, colours=12)
 
 

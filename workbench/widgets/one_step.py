@@ -148,32 +148,41 @@ class Match:
     # --- steps ---
 
     def step_D(self) -> Move:
-        """One optimiser step of D and its heads; G stands still."""
+        """One optimiser step of D and its heads; G stands still. WorkbenchError, and nothing changed, where a
+        loss or a gradient is not finite."""
         return self._move("D")
 
     def step_G(self) -> Move:
-        """One optimiser step of G; D stands still."""
+        """One optimiser step of G; D stands still. WorkbenchError as of `step_D`."""
         return self._move("G")
 
     def undo(self) -> bool:
         """Take the last step back: weights, optimisers, running norms, dice. False when there is none."""
         if not self._past:
             return False
-        self.turn, dice, kept = self._past.pop()
-        self.batch.generator.set_state(dice)
-        for name, state in kept.items():
-            self._stateful()[name].load_state_dict(state)
+        self._restore(*self._past.pop())
         self.moves.pop()
         return True
 
     def _move(self, who: str) -> Move:
-        before = self.look()
         kept = {name: copy.deepcopy(part.state_dict()) for name, part in self._stateful().items()}
-        self._past.append((self.turn, self.batch.generator.get_state(), kept))
-        facts = self._step(who)
+        now, before = (self.turn, self.batch.generator.get_state(), kept), self.look()
+        try:
+            facts = self._step(who)
+            move = Move(who, before, self.look(), facts)
+        except BaseException:  # a Ctrl-C too: a step is whole, with its record, or it never was
+            self._restore(*now)
+            raise
         self.turn += who == "D"
-        self.moves.append(Move(who, before, self.look(), facts))
-        return self.moves[-1]
+        self._past.append(now)
+        self.moves.append(move)
+        return move
+
+    def _restore(self, turn: int, dice: Tensor, kept: dict) -> None:
+        self.turn = turn
+        self.batch.generator.set_state(dice)
+        for name, state in kept.items():
+            self._stateful()[name].load_state_dict(state)
 
     def _stateful(self) -> dict:
         return {**self.players.modules(), "opt_G": self.players.opt_G, "opt_D": self.players.opt_D}
@@ -191,6 +200,7 @@ class Match:
         stats, good = step_D() if who == "D" else steps.g_step(*seen, embedding, config=config)
         if not good:
             raise WorkbenchError(
-                "The step was not applied: a loss or a gradient is not finite. Undo and look."
+                "The step was not applied: a loss or a gradient is not finite. Nothing was changed: take "
+                "back the step before it, or begin anew with a smaller learning rate."
             )
         return {name: float(value.detach()) for name, value in stats.items()}

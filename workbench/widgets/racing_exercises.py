@@ -51,12 +51,13 @@ EXERCISES |= {
     ),
     "r3": Exercise(
         question=(
-            "At the last step nothing of the picture is left, alpha = 0 and sigma = 1. What is v there: "
-            "'the noise', 'the picture' or 'minus the picture'?"
+            "The network names v = alpha · noise - sigma · picture, where alpha is how much of the picture "
+            "is left and sigma how much noise there is. When the picture has sunk entirely, alpha = 0 and "
+            "sigma = 1. What is v then: 'the noise', 'the picture' or 'minus the picture'?"
         ),
         right=said_at_the_end,
-        why="v = alpha eps - sigma x0. So a sampler's first step guesses a whole picture, as a GAN does.",
-        hint="Put alpha and sigma into v = alpha eps - sigma x0.",
+        why="v = minus the picture, so a sampler's first step guesses a whole picture, as a GAN does.",
+        hint="Put alpha and sigma into the formula.",
         near=lambda: {"the picture": "Mind the sign.", "the noise": "Its share is alpha, which is 0."},
     ),
     "r4": Exercise(

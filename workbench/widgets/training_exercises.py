@@ -79,8 +79,8 @@ EXERCISES.update(
             },
         ),
         "t4": Exercise(
-            question=f"The seed project's schedule: {_PICTURES:,} pictures, {_EPOCHS} epochs, {_BATCH} "
-            "pictures a step. How many steps?",
+            question=f"The schedule of the project this one grew from: {_PICTURES:,} pictures, {_EPOCHS} "
+            f"epochs, {_BATCH} pictures a step. How many steps?",
             right=schedule_steps,
             why="Pictures times epochs, over the pictures of a step.",
             hint="How many images does D see in all, and how many at a time?",
