@@ -13,7 +13,7 @@ import gradio as gr
 from workbench.app import evaluate_work
 from workbench.app.evaluate_work import COUNTS, PAGE_MODEL, Bench, wanted
 from workbench.app.jobs import in_words
-from workbench.app.long_work import Stops
+from workbench.app.long_work import Stops, Wish
 from workbench.app.upscale_view import status_html
 
 _LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -80,20 +80,25 @@ def _compare_part() -> dict[str, Any]:
 
 
 def _wire_report(bench: Bench, stops: Stops, report: dict[str, Any], lists: list[Any]) -> None:
-    shown = [report["page"], *report["files"]]
+    shown, wish = [report["page"], *report["files"]], gr.State(Wish())
+    outputs = [report["status"], *shown, report["which"]]
 
     @in_words
-    def run(model: str, data: str | None, n: Any, seed: str, request: gr.Request) -> Iterator[list[Any]]:
-        asked = wanted(model, data, n, seed)
-        yield from _measured(bench, stops, asked, request.session_hash or "")
+    def run(wish: Wish, request: gr.Request) -> Iterator[list[Any]]:
+        if (asked := wish.take()) is None:  # stopped while it waited for others
+            yield [gr.skip()] * len(outputs)
+            return
+        yield from _measured(bench, stops, wanted(*asked), request.session_hash or "")
 
-    def halt(request: gr.Request) -> None:
+    def halt(wish: Wish, request: gr.Request) -> Any:
         stops.stop(request.session_hash or "")
+        return status_html("Stopped before it began.") if wish.drop() else gr.skip()
 
     asked = [report[name] for name in ("model", "data", "n", "seed")]
-    begun = report["go"].click(run, asked, [report["status"], *shown, report["which"]], **_LONG)
+    pressed = report["go"].click(Wish.ask, [wish, *asked], None, **_ACT)
+    begun = pressed.success(run, wish, outputs, **_LONG)
     begun.success(in_words(lambda *now: _lists(bench, now)[3:]), lists, lists[3:], **_ACT)
-    report["stop"].click(halt, None, None, **_LIGHT)
+    report["stop"].click(halt, wish, report["status"], **_LIGHT)
     report["which"].input(in_words(lambda name: _opened(bench, name)), report["which"], shown, **_ACT)
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FEWEST, MOST = 64, 100_000_000  # images of a run
 _EVALUATED_FROM = 8_000  # images: an evaluation takes seconds, and a beginning has nothing to measure
 _GPU_LINES = (
-    ("On a CUDA GPU, the seed project's schedule: 128 px, 100 epochs, every 5 a checkpoint and a 3 × 3 grid.",
+    ("On a CUDA GPU, our first schedule: 128 px, 100 epochs, every 5 a checkpoint and a 3 × 3 grid.",
      "workbench train --preset seed-128 --data runs/datasets/flux --out runs/seed-128 --images 100epochs "
      "--checkpoint-every 5epochs --sample-every 5epochs --grid 3x3"),
     ("The same on all GPUs of this machine.",
