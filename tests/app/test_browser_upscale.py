@@ -103,6 +103,7 @@ def test_an_upload_is_enlarged_its_line_moves_and_it_is_downloaded(page, tmp_pat
 def test_stop_ends_it_and_a_mistake_is_told(page, tmp_path):
     page.get_by_role("tab", name="Upscale").click()
     expect(page.locator("#up-slider img")).to_have_count(2)
+    expect(page.locator("#up-status")).to_contain_text("Done.")  # with what the page opens with
     upload(page, picture(tmp_path / "wide.png", 800))
     page.locator("#up-tile input").click()
     page.get_by_role("option", name="16", exact=True).click()
