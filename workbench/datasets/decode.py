@@ -22,6 +22,9 @@ from workbench.errors import WorkbenchError
 # A JPEG of several pictures (MPO) comes through JPEG.
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
 VERSION = 3  # raised when a file comes out as other pixels than before: what was decoded is not used again
+# VERSION as the fingerprints of reports have it. Raised only when files that sets are usually made of come
+# out otherwise, because reports of two versions are not compared.
+STATED = 2
 MOST_PIXELS = 120_000_000  # beyond the largest cameras sold; decoded it is 360 MB
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `opened` refuses, in words
 

@@ -14,6 +14,7 @@ from true_renders import render_folder
 
 from workbench import cli
 from workbench.commands.common import CLIP, find_model
+from workbench.datasets import decode
 from workbench.datasets.shards.packing import pack
 from workbench.errors import WorkbenchError
 from workbench.evaluation.metrics import working
@@ -135,7 +136,6 @@ def test_captions_that_were_edited_are_read_again(tmp_path, monkeypatch):
             stream(open_pictures(data), [score], cache=cache)
             values.append(score.mean[0])
         assert values[0] == values[1]
-    assert open_pictures(data).facts.key == open_pictures(data).facts.key
 
 
 def test_a_damaged_cache_is_measured_again_and_fresh_uses_none(folders, tmp_path):
@@ -168,3 +168,10 @@ def test_a_place_for_the_numbers_is_made_or_refused_before_the_work(folders, cap
     assert cli.main([*words, "new/place"]) == 2
     said = capsys.readouterr().err
     assert "new/place is a folder: give the name of a file" in said
+
+
+def test_a_better_decoder_reads_again_and_leaves_reports_comparable(folders, monkeypatch):
+    before = open_pictures("a").facts
+    monkeypatch.setattr(decode, "VERSION", decode.VERSION + 1)
+    after = open_pictures("a").facts
+    assert after.key == before.key and after.cache_key != before.cache_key

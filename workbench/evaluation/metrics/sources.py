@@ -213,7 +213,7 @@ def _fingerprint(folder: Path, names: Sequence[str], resolution: int | None) -> 
     """Of what the pictures are, wherever they lie: names, sizes, and the bytes of some files in full."""
     every = max(1, len(names) // _LOOKED_INTO)
     looked = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names[::every]]
-    return digest([(name, _stat(folder / name)[0]) for name in names], looked, resolution, decode.VERSION)
+    return digest([(name, _stat(folder / name)[0]) for name in names], looked, resolution, decode.STATED)
 
 
 def _from_shards(place: str | Path, resolution: int | None, count: int | None, progress: bool) -> Pictures:
