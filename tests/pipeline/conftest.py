@@ -8,6 +8,7 @@ from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import TextEncoder
 from workbench.pipeline import Pipeline, Upscaler
+from workbench.pipeline.upscale_files import Job
 
 WORDS = ("white", "black", "shepherd", "dog", "sitting", "standing", "snow", "beach", "night", "day")
 
@@ -58,6 +59,12 @@ def folder(pipe, tmp_path):
 def up(text_encoder):
     """A tiny upscaler of four times."""
     return Upscaler(tiny_upsampler(), text_encoder, {"name": "tiny-up4"})
+
+
+@pytest.fixture
+def job(up):
+    """How files are enlarged by whatever `up` a file of tests has."""
+    return Job(upscalers=[up], prompt="white dog")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-"""Files through upscalers: every kind of picture a person can have, folders that go on, films; refusals."""
+"""Files through upscalers: every kind of picture a person can have, folders that go on; refusals."""
 
-import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
@@ -14,17 +13,11 @@ from workbench.pipeline import Stopped, Upscaler, remake
 from workbench.pipeline.picture_files import load_tensor
 from workbench.pipeline.upscale_drawn import draw_to_folder
 from workbench.pipeline.upscale_files import Job, upscale_file, upscale_folder
-from workbench.pipeline.upscale_film import upscale_film
 
 
 @pytest.fixture
 def up(text_encoder):
     return Upscaler(tiny_upsampler(2), text_encoder, {"name": "tiny-up2"})
-
-
-@pytest.fixture
-def job(up):
-    return Job(upscalers=[up], prompt="white dog")
 
 
 def put(path, image, kind="PNG", **settings):
@@ -170,6 +163,15 @@ def test_files_that_are_there_stay(tmp_path, up, job):
     assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
     again = Job(upscalers=[up], prompt="white dog", overwrite=True)
     assert pixels(upscale_file(source, tmp_path / "out", again)[0]).shape == (80, 80, 3)
+
+
+def test_the_picture_itself_is_never_written_over(tmp_path, up):
+    source = put(tmp_path / "p.png", picture(1))
+    before = source.read_bytes()
+    for out in (tmp_path, source):
+        with pytest.raises(WorkbenchError, match="is the picture itself"):
+            upscale_file(source, out, Job(upscalers=[up], overwrite=True))
+    assert source.read_bytes() == before
 
 
 def test_only_endings_that_are_written_are_taken(tmp_path, job):
@@ -320,15 +322,6 @@ def test_a_name_too_long_does_not_stop_the_rest(tree, tmp_path, up):
     assert all("name is too long" in why or "File name too long" in why for why in report.failed.values())
 
 
-def test_the_picture_itself_is_never_written_over(tmp_path, up):
-    source = put(tmp_path / "p.png", picture(1))
-    before = source.read_bytes()
-    for out in (tmp_path, source):
-        with pytest.raises(WorkbenchError, match="is the picture itself"):
-            upscale_file(source, out, Job(upscalers=[up], overwrite=True))
-    assert source.read_bytes() == before
-
-
 def test_one_broken_picture_does_not_stop_the_rest(tree, tmp_path, job):
     (tree / "sub" / "broken.png").write_bytes(b"")
     (tree / "gone.png").symlink_to("nowhere")
@@ -376,48 +369,6 @@ def test_folders_that_cannot_be_are_refused(tree, tmp_path, job):
             upscale_folder(tree, inside, job)
     with pytest.raises(WorkbenchError, match=r"Cannot write into"):
         upscale_folder(tree, tmp_path / "file" / "out", job)
-
-
-# --- films ---
-
-
-@pytest.fixture
-def film(tmp_path):
-    path = tmp_path / "f.mp4"
-    frames = [np.asarray(picture(1, 48, 32)), np.asarray(picture(2, 48, 32))]
-    with imageio.get_writer(str(path), format="FFMPEG", fps=12, macro_block_size=1) as writer:
-        for k in range(8):
-            writer.append_data(frames[k // 4])
-    return path
-
-
-def test_a_film_keeps_its_rate_and_does_not_flicker(film, tmp_path, job):
-    told = []
-    path, warnings = upscale_film(film, tmp_path / "out", job, lambda *at: told.append(at))
-    assert path == tmp_path / "out" / "f.mp4" and told[-1] == (8, 8) and "sound" in warnings[0]
-    reader = imageio.get_reader(str(path))
-    assert reader.get_meta_data()["fps"] == 12 and tuple(reader.get_meta_data()["size"]) == (96, 64)
-    frames = [frame.astype(int) for frame in reader]
-    assert len(frames) == 8
-    assert np.abs(frames[1] - frames[2]).mean() < 2 < np.abs(frames[3] - frames[4]).mean()
-
-
-def test_films_that_cannot_be_are_refused(film, tmp_path, up, job):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no film")
-    with pytest.raises(WorkbenchError, match=r"broken or no film"):
-        upscale_film(broken, tmp_path / "out", job)
-    with pytest.raises(WorkbenchError, match=r"There is no film"):
-        upscale_film(tmp_path / "gone.mp4", tmp_path / "out", job)
-    with pytest.raises(WorkbenchError, match=r"written as .mp4"):
-        upscale_film(film, tmp_path / "b.gif", job)
-    (tmp_path / "b.mp4").write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match=r"--overwrite"):
-        upscale_film(film, tmp_path / "b.mp4", job)
-    stopped = Job(upscalers=[up], tile=16, stop=lambda: True)
-    with pytest.raises(Stopped):
-        upscale_film(film, tmp_path / "c.mp4", stopped)
-    assert not list(tmp_path.glob("c.mp4*"))
 
 
 # --- drawn ---
