@@ -125,7 +125,6 @@ def test_captions_that_were_edited_are_read_again(tmp_path, monkeypatch):
     kept, anew = ({one.name: one.value for one in found} for found in (ask(), ask(cache=None)))
     assert kept == anew != before
 
-    score = ClipScoreMeter(clip, "v")
     for text in ("a white dog", "a black dog in the snow"):
         (data / "metadata.jsonl").write_text(
             "".join(json.dumps({**line, "text": text}) + "\n" for line in others)
