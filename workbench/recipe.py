@@ -49,6 +49,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "noise": _NUMBER,  # deviation of the noise on its input
     "tile": (int,),  # side of the overlapping tiles that the whole network saw, absent where it saw the input
     "input": (dict,),  # the recipe of the picture that was enlarged; of one nobody drew its size and hash
+    "chosen": (dict,),  # of how many candidates it was kept, and by whom: `workbench.pipeline.choosing`
     "edit": (dict,),  # what was done in the latent space after that: `workbench.latents.session`
 }
 

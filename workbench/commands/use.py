@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from workbench.commands.common import DEMO_MODEL, UPSCALER, File, Text, app, find_model, print_json
+from workbench.commands.common import CLIP, DEMO_MODEL, UPSCALER, File, Text, app, find_model, print_json
 from workbench.errors import WorkbenchError
 
 
@@ -17,6 +17,8 @@ def sample(
     seed: int = 0,
     count: int = 1,
     truncation: float = 1.0,
+    best_of: int = 1,
+    clip: str = CLIP,
     out: Path = Path("samples"),
     device: Text = None,
 ) -> None:
@@ -28,12 +30,17 @@ def sample(
         seed: Picture k is the picture of seed + k.
         count: Number of pictures.
         truncation: 1 varies most, 0 gives the prompt's mean picture.
+        best_of: Draw so many for each picture, and keep the one that a CLIP finds nearest to the prompt.
+        clip: CLIP folder or open_clip name that chooses; it must know the prompt's words.
         out: Folder to write into.
         device: cpu or cuda; cuda where there is one when left out.
     """
-    from workbench.pipeline import Pipeline, sample_to_folder
+    from workbench.models.clip_io import load_clip
+    from workbench.pipeline import Chooser, Pipeline, sample_to_folder
 
     pipeline = Pipeline.from_pretrained(find_model(model), device=device)
+    if best_of != 1:
+        pipeline = Chooser(pipeline, load_clip(find_model(clip), device=pipeline.device), best_of)
     saved = sample_to_folder(pipeline, prompt, seed=seed, count=count, truncation=truncation, out=out)
     for warning in saved.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """From a prompt to a picture, to its file, and back: the pipeline, samples on disk, pictures made again."""
 
 from workbench.pipeline.chain import Chain, Chained, passes, upscale
+from workbench.pipeline.choosing import Chooser
 from workbench.pipeline.core import (
     MAX_COUNT,
     MAX_TRUNCATION,
@@ -19,6 +20,7 @@ __all__ = [
     "MAX_TRUNCATION",
     "Chain",
     "Chained",
+    "Chooser",
     "CleanPrompt",
     "Pipeline",
     "Remade",

@@ -25,6 +25,7 @@ from workbench.images import (
     to_uint8,
 )
 from workbench.noise import MAX_SEED, check_seed
+from workbench.pipeline.choosing import Chooser
 from workbench.pipeline.core import Pipeline, Samples, check_count
 from workbench.pipeline.prompts import clean_prompt
 from workbench.pipeline.redrawing import Maker, differences
@@ -66,7 +67,7 @@ class Remade:
 
 
 def sample_to_folder(
-    pipeline: Pipeline,
+    pipeline: Pipeline | Chooser,
     prompt: str,
     *,
     seed: int,
