@@ -104,7 +104,7 @@ def test_stop_ends_it_and_a_mistake_is_told(page, tmp_path):
     page.get_by_role("tab", name="Upscale").click()
     expect(page.locator("#up-slider img")).to_have_count(2)
     expect(page.locator("#up-status")).to_contain_text("Done.")  # with what the page opens with
-    upload(page, picture(tmp_path / "wide.png", 1_600))  # ten thousand tiles: Stop comes before the last
+    upload(page, picture(tmp_path / "wide.png", 1_024))  # thousands of tiles: Stop comes before the last
     page.locator("#up-tile input").click()
     page.get_by_role("option", name="16", exact=True).click()
     page.locator("#up-go").click()

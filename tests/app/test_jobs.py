@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from workbench.app import create, create_back, repeat
-from workbench.app.jobs import CHUNK, KEPT_JOBS, Studio, check_count, in_words
+from workbench.app.jobs import CHUNK, CLIP, KEPT_JOBS, Studio, check_best_of, check_count, in_words
 from workbench.errors import WorkbenchError
 from workbench.images import open_picture, read_recipe, save_png, to_uint8
 from workbench.pipeline import Pipeline
+from workbench.pipeline.choosing import STRIDE
 
 
 @pytest.fixture
@@ -28,6 +29,35 @@ def test_pictures_are_those_of_the_pipeline(studio, model_folder):
     for path, array in zip(steps[-1].files, to_uint8(expected.images), strict=True):
         assert np.array_equal(pixels(path), array)
     assert [read_recipe(path)["seed"] for path in steps[-1].files] == list(steps[-1].seeds) == [*range(5, 11)]
+
+
+def test_the_best_of_some_candidates(tmp_path):
+    """With the model that ships: its CLIP is beside it. The page, Python and the shell agree."""
+    shipped = Studio(str(CLIP.parent / "shepherd-64"), tmp_path)
+    *_, last = shipped.generate("a white dog lying in the snow", 7, 2, 1.0, 3)
+    assert last.done and last.of == 3 and len(last.files) == 2
+    for k, (path, seed) in enumerate(zip(last.files, last.seeds, strict=True)):
+        recipe = read_recipe(path)
+        assert recipe["seed"] == seed and (seed - 7 - k) % STRIDE == 0
+        assert (recipe["chosen"]["of"], recipe["chosen"]["first_seed"]) == (3, 7 + k)
+        assert shipped.remake(path)[0].verdict == "identical"
+    scope = {}
+    exec(repeat.python_line(shipped.model, "a white dog lying in the snow", 7, 2, 1.0, 3), scope)
+    assert scope["samples"].seeds == list(last.seeds)
+    assert "each the best of 3," in create.progress_html(last, "cpu")
+    assert "--best-of 3 " in repeat.shell_line("m", "a dog", 7, 2, 1.0, 3)
+
+
+def test_a_model_whose_words_no_clip_here_knows(studio):
+    with pytest.raises(WorkbenchError, match="No CLIP here reads prompts as"):
+        list(studio.generate("a white dog", 0, 1, 1.0, 2))
+
+
+@pytest.mark.parametrize("of", [0, 9, 2.5, True, "4", float("nan"), None])
+def test_a_choice_that_the_page_cannot_make_is_refused(studio, of):
+    with pytest.raises(WorkbenchError, match="expected a whole number from 1 to 8"):
+        next(create.generate(studio, "a dog", 0, 1, 1.0, of))
+    assert check_best_of(4.0) == 4
 
 
 def test_a_stop_ends_the_job_between_pictures(studio):

@@ -10,13 +10,14 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation.faithfulness import draw_prompts
 from workbench.evaluation.features import load_judge
 from workbench.images import read_recipe
-from workbench.models.clip_io import load_clip
+from workbench.models.clip_io import load_clip, save_clip
 from workbench.models.mini_clip import new_mini_clip
 from workbench.noise import MAX_SEED
 from workbench.pipeline import Chooser, Pipeline, remake, sample_to_folder
-from workbench.pipeline.choosing import STRIDE
+from workbench.pipeline.choosing import STRIDE, clip_of
 
 MODELS = Path(__file__).resolve().parents[2] / "assets" / "models"
+WORDS = ("white", "black", "shepherd", "dog", "sitting", "standing", "snow", "beach", "night", "day")
 PROMPTS = ["a white dog in snow", "black shepherd sitting"]
 
 
@@ -82,8 +83,6 @@ def test_the_file_is_made_again_by_the_plain_pipeline(pipe, clip, tmp_path):
 
 
 def test_the_command_chooses_as_the_library_does(pipe, clip, tmp_path, capsys):
-    from workbench.models.clip_io import save_clip
-
     pipe.save_pretrained(tmp_path / "model")
     save_clip(clip, tmp_path / "clip")
     line = [
@@ -111,6 +110,23 @@ def test_the_command_chooses_as_the_library_does(pipe, clip, tmp_path, capsys):
     loaded = Pipeline.from_pretrained(tmp_path / "model", device="cpu")
     own = Chooser(loaded, load_clip(tmp_path / "clip"), 3)(PROMPTS[1], seed=4, count=2)
     assert [read_recipe(p)["seed"] for p in capsys.readouterr().out.split()] == own.seeds
+
+
+def test_the_clip_that_reads_as_the_model_does(text_encoder, pipe, clip, tmp_path):
+    """A CLIP of other weights, a text tower alone and a folder that is not there are passed over."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        own = new_mini_clip(WORDS)
+    own.model.eval()
+    save_clip(clip, tmp_path / "other")
+    save_clip(own, tmp_path / "own")
+    text_encoder.save_pretrained(tmp_path / "tower")
+    folders = [tmp_path / name for name in ("none", "tower", "other", "own")]
+    found = clip_of(pipe, folders)
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    assert torch.allclose(found.encode_image(image), own.encode_image(image), atol=1e-4)
+    with pytest.raises(WorkbenchError, match="No CLIP here reads prompts as tiny does"):
+        clip_of(pipe, folders[:3])
 
 
 @pytest.mark.parametrize("of", [1, 0, 65, True, 2.0, "4"])

@@ -13,9 +13,11 @@ from workbench.app import prompts, repeat
 from workbench.app.create_back import HEAVY, LIGHT, drop_zone, wire_drop
 from workbench.app.create_large import Large, Turn, download_update, prints
 from workbench.app.jobs import (
+    MAX_BEST_OF,
     MAX_COUNT,
     Progress,
     Studio,
+    check_best_of,
     check_count,
     in_words,
     looks_local,
@@ -36,7 +38,13 @@ _NEW_SEEDS = 1_000_000  # what the dice draws from: short enough to be said alou
 
 
 def generate(
-    studio: Studio, prompt: str, seed: str | int, count: int, truncation: float, visitor: str = ""
+    studio: Studio,
+    prompt: str,
+    seed: str | int,
+    count: int,
+    truncation: float,
+    of: int = 1,
+    visitor: str = "",
 ) -> Iterator[tuple[list[tuple[str, str]], str, str, str]]:
     """(pictures with captions, notice HTML, Python line, shell line), again after each few pictures; without
     a picture where the job was stopped before the first.
@@ -44,9 +52,9 @@ def generate(
     from workbench.noise import parse_seed
 
     first = parse_seed(str(seed))
-    lines = [line(studio.model, prompt, first, check_count(count), truncation)
+    lines = [line(studio.model, prompt, first, check_count(count), truncation, check_best_of(of))
              for line in (repeat.python_line, repeat.shell_line)]  # fmt: skip
-    for progress in studio.generate(prompt, first, count, truncation, visitor=visitor):
+    for progress in studio.generate(prompt, first, count, truncation, of, visitor=visitor):
         yield captioned(progress), progress_html(progress, studio.facts().device), *lines
 
 
@@ -63,7 +71,8 @@ def progress_html(progress: Progress, device: str) -> str:
     each = 1000 * progress.seconds / made
     where = {"cpu": "this CPU", "cuda": "this GPU"}.get(device, device)
     noun = "picture" if made == 1 else "pictures"
-    head = f"<b>{made} {noun}</b>, {each:.0f} ms per picture on {html.escape(where)}."
+    chosen = f" each the best of {progress.of}," if progress.of > 1 else ""
+    head = f"<b>{made} {noun}</b>,{chosen} {each:.0f} ms per picture on {html.escape(where)}."
     if progress.stopped:
         head = f"Stopped: {head[:-1]} of {progress.wanted} wanted."
     elif not progress.done:
@@ -132,7 +141,8 @@ def create_tab(studio: Studio, glass: Magnifier) -> tuple[gr.DownloadButton, gr.
     _wire_picking(gallery, download, large)
     _wire_help(studio, prompt, reading, builder, write, roll, missing)
     gr.context.Context.root_block.load(large.opened, None, [large.on, large.send], **LIGHT)  # type: ignore[union-attr]
-    wire_drop(glass, drop, [prompt, knobs["seed"], knobs["truncation"], knobs["count"], verdict, pair])
+    plain = [knobs[name] for name in ("seed", "truncation", "count", "of")]
+    wire_drop(glass, drop, [prompt, *plain, verdict, pair])
     return download, large.send
 
 
@@ -178,7 +188,16 @@ def _knobs() -> dict[str, Any]:
         elem_id="truncation",
         info="Truncation: 1 is the full variety of the seeds, 0 the one typical picture.",
     )
-    return {"seed": seed, "dice": dice, "lock": lock, "count": count, "truncation": truncation}
+    of = gr.Slider(
+        1,
+        MAX_BEST_OF,
+        1,
+        step=1,
+        label="Best of",
+        elem_id="best-of",
+        info="Draws so many for each picture and keeps the one that a CLIP finds nearest to the prompt.",
+    )
+    return {"seed": seed, "dice": dice, "lock": lock, "count": count, "truncation": truncation, "of": of}
 
 
 def _builder() -> tuple[list[gr.Dropdown], gr.Button, gr.Button]:
@@ -220,13 +239,15 @@ def _wire_making(
     results: list[Any],
 ) -> list[Any]:
     """Prompt, button, dice and examples make pictures; stop ends the visitor's job. Returns the jobs."""
-    seed, count, truncation = knobs["seed"], knobs["count"], knobs["truncation"]
-    inputs, wish = [prompt, seed, count, truncation], gr.State(Wish())
+    seed = knobs["seed"]
+    inputs, wish = [prompt, seed, knobs["count"], knobs["truncation"], knobs["of"]], gr.State(Wish())
 
     @in_words
-    def run(prompt: str, seed: str, count: float, truncation: float, request: gr.Request) -> Iterator[list]:
-        """Make pictures of a prompt: picture k is that of seed + k. Returns PNG files, recipes inside."""
-        for step in generate(studio, prompt, seed, count, truncation, visitor=str(request.session_hash)):
+    def run(
+        prompt: str, seed: str, count: float, truncation: float, of: float, request: gr.Request
+    ) -> Iterator[list]:
+        """Make pictures of a prompt: of seed + k, or the best of candidates from it on. Returns PNG files."""
+        for step in generate(studio, prompt, seed, count, truncation, of, str(request.session_hash)):
             yield _shown(step)
 
     @in_words
@@ -272,15 +293,15 @@ def _wire_making(
     return jobs
 
 
-def _wished(locked: bool, wish: Wish, prompt: str, seed: str, count: float, truncation: float) -> str:
+def _wished(locked: bool, wish: Wish, prompt: str, seed: str, *knobs: float) -> str:
     """The seed of the wish: that on the page, or a new one where it is not locked."""
     seed = seed if locked else new_seed()
-    wish.ask(prompt, seed, count, truncation)
+    wish.ask(prompt, seed, *knobs)
     return seed
 
 
-def _example(wish: Wish, seed: str, count: float, truncation: float, text: str = "") -> str:
-    wish.ask(text, seed, count, truncation)
+def _example(wish: Wish, seed: str, *knobs: float, text: str = "") -> str:
+    wish.ask(text, seed, *knobs)
     return text
 
 

@@ -66,7 +66,7 @@ def wire_drop(glass: Magnifier, drop: gr.File, outputs: list[Any]) -> None:
             recipe = recipe["input"]
         seed, truncation = str(recipe["seed"]), recipe.get("truncation", 1.0)
         pair = gr.update(value=[(path, "dropped"), (str(made), f"made again, seed {seed}")], visible=True)
-        return recipe["prompt"], seed, truncation, 1, verdict_html(remade), pair
+        return recipe["prompt"], seed, truncation, 1, 1, verdict_html(remade), pair
 
     drop.upload(back, drop, outputs, api_visibility="private", **HEAVY)
     drop.clear(lambda: ("", gr.update(value=None, visible=False)), None, outputs[-2:], **LIGHT)

@@ -21,9 +21,11 @@ import gradio as gr
 from workbench.errors import WorkbenchError
 
 F = TypeVar("F", bound=Callable[..., Any])
+CLIP = Path(__file__).resolve().parents[2] / "assets" / "models" / "mini-clip"
 MODEL_QUEUE = "model"  # every event that touches the model shares this queue: one at a time
 MAX_COUNT = 16
 CHUNK = 4  # pictures between two looks at the stop flag; about a tenth of a second on two cores
+MAX_BEST_OF = 8  # candidates of a picture
 KEPT_JOBS = 60  # folders of pictures kept on disk while the app runs
 
 
@@ -40,12 +42,13 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Pictures made so far in one job. seconds: time spent in the model alone."""
+    """Pictures made so far in one job. seconds: time spent in the models alone; of: candidates of each."""
 
     files: tuple[Path, ...]
     seeds: tuple[int, ...]
     seconds: float
     wanted: int
+    of: int = 1
     stopped: bool = False
 
     @property
@@ -61,6 +64,7 @@ class Studio:
         self.model = model
         self.work = work
         self._pipeline: Any = None
+        self._clip: Any = None
         self._loading = threading.Lock()
         self._model_lock = threading.Lock()
         self._next = threading.Lock()  # held by whoever gets the model next
@@ -93,6 +97,22 @@ class Studio:
 
                 self._pipeline = Pipeline.from_pretrained(self.model)
             return self._pipeline
+
+    def chooser(self, of: int) -> Any:
+        """What draws `of` candidates of each picture and keeps the best; the pipeline itself for one.
+
+        WorkbenchError where no CLIP here knows the model's words, and as `pipeline`.
+        """
+        pipeline = self.pipeline()
+        if of == 1:
+            return pipeline
+        from workbench.pipeline.choosing import Chooser, clip_of
+
+        with self._loading:
+            if self._clip is None:
+                beside = Path(self.model).expanduser() / "text_encoder"
+                self._clip = clip_of(pipeline, [beside, CLIP])
+        return Chooser(pipeline, self._clip, of)
 
     def trouble(self) -> str | None:
         """Why the model cannot be used, in the sentence of its error; None when it is loaded."""
@@ -141,26 +161,26 @@ class Studio:
     # --- pictures ---
 
     def generate(
-        self, prompt: str, seed: int, count: int, truncation: float, *, visitor: str = ""
+        self, prompt: str, seed: int, count: int, truncation: float, of: int = 1, *, visitor: str = ""
     ) -> Iterator[Progress]:
-        """Make pictures of seed, seed + 1, …, a few at a time. Closing the iterator or `stop` ends it; the
-        last Progress of a stopped job says so, even with no picture at all.
+        """Make pictures of seed, seed + 1, …, each the best of `of` candidates, a few at a time. Closing the
+        iterator or `stop` ends it; the last Progress of a stopped job says so, even with no picture at all.
 
-        Raises WorkbenchError for a prompt, seed or count that cannot be used, and for a missing model.
+        Raises WorkbenchError for a prompt, seed, count or `of` that cannot be used, and for a missing model.
         """
-        count = check_count(count)
+        count, of = check_count(count), check_best_of(of)
         stop = self._stops[visitor] = threading.Event()  # before the model, which may still be loading
         try:
-            pipeline, folder = self.pipeline(), self.new_folder()
-            now = Progress(files=(), seeds=(), seconds=0.0, wanted=count, stopped=stop.is_set())
+            pipeline, folder = self.chooser(of), self.new_folder()
+            now = Progress(files=(), seeds=(), seconds=0.0, wanted=count, of=of, stopped=stop.is_set())
             while not now.done:
-                first, step = seed + len(now.files), min(CHUNK, count - len(now.files))
+                first, step = seed + len(now.files), min(max(1, CHUNK // of), count - len(now.files))
                 with self.alone():
                     start = time.perf_counter()
                     samples = pipeline(prompt, seed=first, count=step, truncation=truncation)
                     seconds = now.seconds + time.perf_counter() - start
                 files = (*now.files, *self._save(samples, folder))
-                now = replace(now, files=files, seeds=tuple(range(seed, seed + len(files))), seconds=seconds)
+                now = replace(now, files=files, seeds=(*now.seeds, *samples.seeds), seconds=seconds)
                 yield now
                 now = replace(now, stopped=stop.is_set() and not now.done)
             if now.stopped:
@@ -231,6 +251,17 @@ def check_count(count: object) -> int:
             "`workbench sample` makes more."
         )
     return int(count)
+
+
+def check_best_of(of: object) -> int:
+    """`of` as an int from 1 to MAX_BEST_OF, else a WorkbenchError."""
+    number = isinstance(of, (int, float)) and not isinstance(of, bool)
+    if not number or not 1 <= of <= MAX_BEST_OF or of != int(of):
+        raise WorkbenchError(
+            f"The best of {str(of)[:40]} was asked for: expected a whole number from 1 to {MAX_BEST_OF} on "
+            "this page; `workbench sample --best-of` draws more."
+        )
+    return int(of)
 
 
 def in_words(function: F) -> F:

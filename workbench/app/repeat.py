@@ -7,9 +7,18 @@ import textwrap
 from typing import Any
 
 
-def python_line(model: str, prompt: str, seed: int, count: int, truncation: float) -> str:
+def python_line(model: str, prompt: str, seed: int, count: int, truncation: float, of: int = 1) -> str:
     """Python that makes the same pictures."""
     name, text = (json.dumps(value, ensure_ascii=False) for value in (model, prompt))
+    if of > 1:
+        return (
+            "from workbench.pipeline import Chooser, Pipeline\n"
+            "from workbench.pipeline.choosing import clip_of\n\n"
+            f"pipe = Pipeline.from_pretrained({name})\n"
+            f"chooser = Chooser(pipe, clip_of(pipe, [{json.dumps(model + '/text_encoder')}, "
+            f'"assets/models/mini-clip"]), of={of})\n'
+            f"samples = chooser({text}, seed={seed}, count={count}, truncation={truncation:g})"
+        )
     return (
         "from workbench.pipeline import Pipeline\n"
         f"pipe = Pipeline.from_pretrained({name})\n"
@@ -17,11 +26,12 @@ def python_line(model: str, prompt: str, seed: int, count: int, truncation: floa
     )
 
 
-def shell_line(model: str, prompt: str, seed: int, count: int, truncation: float) -> str:
+def shell_line(model: str, prompt: str, seed: int, count: int, truncation: float, of: int = 1) -> str:
     """The command that makes the same pictures."""
+    chosen = f" --best-of {of}" if of > 1 else ""
     return (
         f"workbench sample --model {shlex.quote(model)} --prompt {shlex.quote(prompt)} "
-        f"--seed {seed} --count {count} --truncation {truncation:g} --out pictures"
+        f"--seed {seed} --count {count} --truncation {truncation:g}{chosen} --out pictures"
     )
 
 

@@ -18,7 +18,7 @@ def sample(
     count: int = 1,
     truncation: float = 1.0,
     best_of: int = 1,
-    clip: str = CLIP,
+    clip: Text = None,
     out: Path = Path("samples"),
     device: Text = None,
 ) -> None:
@@ -31,16 +31,22 @@ def sample(
         count: Number of pictures.
         truncation: 1 varies most, 0 gives the prompt's mean picture.
         best_of: Draw so many for each picture, and keep the one that a CLIP finds nearest to the prompt.
-        clip: CLIP folder or open_clip name that chooses; it must know the prompt's words.
+        clip: CLIP folder or open_clip name that chooses; that of the model when left out.
         out: Folder to write into.
         device: cpu or cuda; cuda where there is one when left out.
     """
     from workbench.models.clip_io import load_clip
     from workbench.pipeline import Chooser, Pipeline, sample_to_folder
+    from workbench.pipeline.choosing import clip_of
 
-    pipeline = Pipeline.from_pretrained(find_model(model), device=device)
+    model = find_model(model)
+    pipeline = Pipeline.from_pretrained(model, device=device)
     if best_of != 1:
-        pipeline = Chooser(pipeline, load_clip(find_model(clip), device=pipeline.device), best_of)
+        if clip is None:
+            judge = clip_of(pipeline, [Path(model) / "text_encoder", find_model(CLIP)])
+        else:
+            judge = load_clip(find_model(clip), device=pipeline.device)
+        pipeline = Chooser(pipeline, judge, best_of)
     saved = sample_to_folder(pipeline, prompt, seed=seed, count=count, truncation=truncation, out=out)
     for warning in saved.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -7,18 +7,41 @@ samples in this way. N pictures of H x W pixels, `of` candidates of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.models.clip_io import Clip
+from workbench.models.clip_io import Clip, load_clip, read_json
 from workbench.models.text import TextEncoder
 from workbench.noise import MAX_SEED
 from workbench.pipeline.core import Pipeline, Samples, plan_pictures
 
 MOST = 64  # candidates of a picture
 STRIDE = 1_000_000  # seed s stands for s, s + STRIDE, …: a row of seeds shares no candidate, and can be read
+
+
+def clip_of(pipeline: Pipeline, folders: Sequence[str | Path]) -> Clip:
+    """The first of these CLIP folders that reads a prompt as the pipeline does: it knows the same words.
+
+    Folders that are missing, or hold a text tower alone, are passed over. Raises WorkbenchError where none
+    is left, and for a model that reads no text.
+    """
+    if pipeline.text_encoder is not None:
+        probe = "a white dog"
+        own = pipeline.text_encoder([probe]).embedding.cpu()
+        for folder in map(Path, folders):
+            config = folder / "config.json"
+            if config.is_file() and read_json(config).get("kind") == "clip":
+                clip = load_clip(folder, device=pipeline.device)
+                said = clip.encode_text([probe]).cpu()
+                if said.shape == own.shape and torch.allclose(said, own, atol=1e-4):
+                    return clip
+    raise WorkbenchError(
+        f"No CLIP here reads prompts as {pipeline.name} does, so none can say which picture fits a prompt "
+        "best. Draw one of each, or give a CLIP: `workbench sample --best-of 4 --clip DIR`."
+    )
 
 
 class Chooser:
