@@ -116,6 +116,15 @@ def test_a_mistake_leaves_the_picture_and_the_history(page):
     expect(page.locator("#edit-first-prompt textarea")).to_have_value(FIRST[0])
 
 
+def test_a_number_that_is_cleared_to_type_another_changes_nothing(page):
+    before, number = source(page), page.locator("#edit-t input[type=number]")
+    with page.expect_response(lambda response: "predict" in response.url) as answered:
+        number.fill("")  # the page sends null at once
+    assert answered.value.ok and source(page) == before
+    number.fill("0.5")
+    expect(said(page)).to_contain_text("50% of the way")
+
+
 def test_a_direction_moves_is_reset_and_compared(page):
     page.get_by_role("tab", name="Directions").click()
     shown = page.locator("#edit-directions")

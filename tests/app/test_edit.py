@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import shutil
 import threading
 import time
@@ -174,6 +175,21 @@ def test_directions_of_another_model_are_refused_and_the_rest_works(model_folder
     assert found == [] and "were made for the model 'another'" in why
     assert "were made for the model" in html_of(lab)
     assert lab.picture(edit_work.beginning()).startswith("data:image/png")
+
+
+def test_directions_found_anew_are_drawn_anew(model_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    write_directions(folder, Pipeline.from_pretrained(folder))
+    lab = edit_work.Lab(Studio(str(folder), tmp_path))
+    edit = edit_work.with_strengths(edit_work.beginning(), {"coat: white": 1.0})
+    before, plain = lab.picture(edit), lab.picture(edit.before)
+    found, _ = lab.directions()
+    other = [replace(each, w=Move(vector=-each.w.vector)) for each in found]
+    store.save_directions(store.folder_of(folder), other, lab.studio.pipeline())
+    os.utime(store.folder_of(folder) / store.FACTS, (0, 0))  # a clock may be too coarse for two writings
+    assert lab.picture(edit) == edit_view.data_uri(lab.draw(edit)) != before
+    assert lab.picture(edit.before) == plain
 
 
 def html_of(lab):

@@ -61,7 +61,7 @@ def test_runs_that_draw_no_picture_of_a_prompt_in_one_pass_are_not_offered(bench
 
 
 def test_a_model_is_measured_and_its_page_shown(bench, reports):
-    assert bench.reports()[0] in reports and reports[0] == f"tiny-on-world-{N}-seed-0"
+    assert bench.reports()[0] in reports and reports[0].startswith(f"tiny-on-world-{N}-seed-0-")
     folder = evaluate_work.folder_of(reports[0])
     measured = json.loads((folder / "report.json").read_text())["measurements"]
     assert len(measured) > 5 and all(one["value"] == one["value"] for one in measured)
@@ -147,7 +147,25 @@ def test_a_stop_ends_it_and_the_same_report_goes_on(bench):
     asked = Wanted(model=PAGE_MODEL, data="world", n=N, seed=2)
     with pytest.raises(Enough):
         bench.measure(asked, tell)
-    assert not (evaluate_work.REPORTS / f"tiny-on-world-{N}-seed-2").exists()
+    assert not list(evaluate_work.REPORTS.glob(f"tiny-on-world-{N}-seed-2*"))
+
+
+def test_reports_of_other_sets_or_weights_have_other_names():
+    def name(data="my-dogs", model="tiny", weights="a" * 64):
+        wanted = Wanted(model=PAGE_MODEL, data=data, n=200, seed=0)
+        return evaluate_work.report_name(wanted, model, weights)
+
+    sets = [
+        "datasets/хаски",
+        "datasets/собаки",
+        "my_dogs",
+        "my-dogs",
+        f"{'my dogs ' * 9}1",
+        f"{'my dogs ' * 9}2",
+    ]
+    names = [*map(name, sets), name(weights="b" * 64), name(model="Tiny")]
+    assert len(set(names)) == len(names) and name() == name()
+    assert all(each.isascii() and "/" not in each and len(each) < 160 for each in names)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """The prompt's helpers say what the world's own reader says, and never let a prompt become HTML."""
 
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 
 from workbench.app import prompts
 from workbench.datasets.world.captions import FACTOR_NAMES, named_factors, vocabulary
 from workbench.models.tokens import CompactTokenizer, split_words
+from workbench.pipeline.prompts import MAX_CHARACTERS
 
 
 class Encoder:
@@ -77,6 +79,36 @@ def test_an_endless_prompt_gives_a_short_notice(encoder):
     assert "Describe a shepherd" in prompts.reading_html(prompts.read(" \n ", encoder))
 
 
-def test_the_footer_holds_every_word_of_the_world():
-    shown = prompts.vocabulary_html()
-    assert all(f"<span>{word}</span>" in shown for word in vocabulary())
+def test_a_pasted_book_is_read_as_far_as_the_model_reads(encoder):
+    asked = []
+
+    class Listening(Encoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unknown_words = lambda text: asked.append(len(text)) or self.tokenizer.unknown_words(text)
+
+    book = "white zebra " * 90_000
+    reading = prompts.read(book, Listening())
+    assert max(asked) <= MAX_CHARACTERS and reading.tokens <= MAX_CHARACTERS
+    assert len(reading.words) + reading.more == len(book.split())
+    assert f"{len(book.split()) - 60:,} more words" in prompts.reading_html(reading)
+    assert any("1,080,000 characters" in warning for warning in reading.warnings)
+    assert prompts.read(book, None).more == reading.more
+
+
+@pytest.mark.parametrize("prompt", ["...", "🐕", "( : )", "?" * 5_000])
+def test_a_prompt_without_words_is_told_and_not_raised(encoder, prompt):
+    shown = prompts.reading_html(prompts.read(prompt, encoder))
+    assert "holds no words" in shown and "wb-chip" in shown
+
+
+def test_the_footer_holds_the_words_of_the_loaded_model(encoder):
+    shown = prompts.vocabulary_html(encoder)
+    known = {part for word in vocabulary() for part in split_words(word)} - {"-"}
+    assert all(f"<span>{word}</span>" in shown for word in known)
+    other = SimpleNamespace(tokenizer=CompactTokenizer(["a", "cat"], 32))
+    words = other.tokenizer.words
+    assert "<span>cat</span>" in prompts.vocabulary_html(other) and "shepherd" not in words
+    assert f"The {len(words)} words this model reads" in prompts.vocabulary_html(other)
+    for wordless in (None, SimpleNamespace(tokenizer=object())):
+        assert prompts.vocabulary_html(wordless) == ""

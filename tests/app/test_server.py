@@ -15,7 +15,7 @@ from gradio_client import Client
 from workbench.app import server
 from workbench.errors import WorkbenchError
 from workbench.images import open_picture, read_recipe, to_uint8
-from workbench.pipeline import Pipeline
+from workbench.pipeline import MAX_TRUNCATION, Pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,13 +54,21 @@ def test_generate_gives_files_with_their_recipes(client, model_folder):
         ({"prompt": " "}, "The prompt is empty"),
         ({"seed": "-3"}, "negative"),
         ({"count": 0}, "less than minimum value 1"),
-        ({"truncation": 7}, "greater than maximum value 1"),
+        ({"truncation": 7}, "greater than maximum value 1.5"),
     ],
 )
 def test_a_mistake_comes_back_as_one_sentence(client, change, message):
     arguments = {"prompt": "a dog", "seed": "1", "count": 1, "truncation": 1.0} | change
     with pytest.raises(Exception, match=message):
         client.predict(**arguments, api_name="/generate")
+
+
+def test_what_edit_draws_create_draws_again(served):
+    """A picture that is dropped back sets the slider, which must reach as far as the other tab's."""
+    config = json.load(urllib.request.urlopen(f"{served}/config", timeout=30))
+    props = [component["props"] for component in config["components"]]
+    most = {prop.get("elem_id"): prop["maximum"] for prop in props if "maximum" in prop}
+    assert most["truncation"] == most["edit-truncation"] == MAX_TRUNCATION
 
 
 def test_two_endpoints_are_public(client):

@@ -231,7 +231,10 @@ def test_a_mistake_is_one_sentence(glass, photo, change, message):
         list(upscale_work.enlarge(glass, ask(**{"path": photo, **change})))
 
 
-@pytest.mark.parametrize(("seed", "tile", "message"), [("-1", None, "negative"), ("1", "big", "The tile is")])
+@pytest.mark.parametrize(
+    ("seed", "tile", "message"),
+    [("-1", None, "negative"), ("1", "big", "The tile is"), ("1", "²", "The tile is '²'")],
+)
 def test_a_field_that_is_no_number_is_one_sentence(photo, seed, tile, message):
     with pytest.raises(WorkbenchError, match=message):
         ask(photo, seed=seed, tile=tile)

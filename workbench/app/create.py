@@ -181,12 +181,12 @@ def _knobs() -> dict[str, Any]:
     )
     truncation = gr.Slider(
         0,
-        1,
+        1.5,  # `workbench.pipeline.MAX_TRUNCATION`, which would bring torch
         1,
         step=0.05,
         label="Variety against typicality",
         elem_id="truncation",
-        info="Truncation: 1 is the full variety of the seeds, 0 the one typical picture.",
+        info="Truncation: 1 is the full variety of the seeds, 0 the one typical picture; above 1 is wild.",
     )
     of = gr.Slider(
         1,

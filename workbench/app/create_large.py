@@ -179,13 +179,14 @@ def _enlarged(glass: Magnifier, files: list[str], tell: Tell) -> Enlarged | None
     seconds, now = 0.0, None
     if not glass.ready:
         tell("Loading the upscaler …")
-    upscaler, folder = glass.upscaler(), glass.studio.new_folder()
+    upscaler, folder = glass.upscaler(), None
     for file in files:
         given = read(file, glass.studio, upscaler.factor)
         start = time.perf_counter()
         drawn = upscaler(given.images, given.prompt, seed=given.recipe.get("seed", 0), inputs=[given.recipe])
         seconds += time.perf_counter() - start
         side = int(drawn.images.shape[3])
+        folder = folder or glass.studio.new_folder()
         made.append(save_png(drawn.images, folder / f"{Path(file).stem}-{side}px.png", drawn.recipes[0]))
         now = Enlarged(files=tuple(made), side=side, seconds=seconds, wanted=len(files))
         tell(now)

@@ -147,13 +147,16 @@ def _wire_fields(desk: Desk) -> None:
             shown = ([*desk.drawn, *desk.ends], desk.redraw_with_ends)
 
         def turn(history: Any, value: Any, name: str = name) -> Any:
+            if value is None:  # the slider's number was cleared, to type another
+                return None
             edit = edit_work.with_field(desk.lab, history.now, name, value)
             if edit == history.now:  # the field was left as it was
                 return None
             return history.changed(edit, name if name in sliding else "", time.monotonic())
 
         if name in sliding or name == "kind":
-            desk.on(control.input, turn, [control], shown, **DRAG)
+            # Not preprocessed: Gradio fails at a number that is cleared, and the edit checks them all itself.
+            desk.on(control.input, turn, [control], shown, **DRAG, preprocess=name == "kind")
         else:
             for event in (control.submit, control.blur):
                 desk.on(event, turn, [control], shown)

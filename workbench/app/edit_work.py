@@ -71,8 +71,7 @@ class Lab:
         from workbench.latents import store
 
         pipeline, folder = self.studio.pipeline(), self._beside()
-        facts = folder / store.FACTS
-        stamp = facts.stat().st_mtime_ns if facts.is_file() else None
+        stamp = self._stamp()
         if self._directions is None or self._directions[0] != stamp:
             found, trouble = [], ""
             if stamp is None:
@@ -87,6 +86,13 @@ class Lab:
                     trouble = str(error)
             self._directions = (stamp, found, trouble)
         return self._directions[1:]
+
+    def _stamp(self) -> int | None:
+        """When the directions beside the model were written; None where there are none."""
+        from workbench.latents import store
+
+        facts = self._beside() / store.FACTS
+        return facts.stat().st_mtime_ns if facts.is_file() else None
 
     def encoder(self) -> Any:
         """What a picture's way back starts from, None where none lies beside the model. Raises WorkbenchError
@@ -125,7 +131,9 @@ class Lab:
 
     def picture(self, edit: Any) -> str:
         """The picture of an edit as the page shows it; those that come again are kept."""
-        return self._pictures.get(edit, lambda: edit_view.data_uri(self.draw(edit)))
+        # Directions found anew have the names of those before, and other pictures.
+        key = (self._stamp() if edit.directions else None, edit)
+        return self._pictures.get(key, lambda: edit_view.data_uri(self.draw(edit)))
 
     def _way(self, edit: Any) -> Any:
         from workbench.latents import session

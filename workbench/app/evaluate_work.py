@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,6 @@ class Bench:
         from workbench.evaluation.perceptual import perceptual_distance
         from workbench.evaluation.report.gathering import Tools, gather
         from workbench.evaluation.report.writing import write_report
-        from workbench.pipeline.keeping import slug
 
         pipeline, data = self.pipeline(wanted.model), self.sets.get(wanted.data)
         device = hardware.choose_device(None)
@@ -82,7 +82,7 @@ class Bench:
         )  # fmt: skip
         tell("Writing the report")
         named = pipeline.name if wanted.model == PAGE_MODEL else wanted.model
-        out = REPORTS / f"{slug(named)}-on-{slug(wanted.data)}-{wanted.n}-seed-{wanted.seed}"
+        out = REPORTS / report_name(wanted, named, pipeline.weight_hash)
         write_report(found, out)
         return out
 
@@ -109,6 +109,18 @@ def wanted(model: Any, data: Any, n: Any, seed: Any) -> Wanted:
             f"The number of pictures is {str(n)[:40]}: choose {', '.join(map(str, COUNTS))}."
         )
     return Wanted(model=str(model or PAGE_MODEL), data=str(data), n=int(n), seed=parse_seed(str(seed)))
+
+
+def report_name(wanted: Wanted, model: str, weight_hash: str) -> str:
+    """The name of a report's folder: the same for the same weights and data, and for no others.
+
+    model: what the model is called; weight_hash: of its `Pipeline`.
+    """
+    from workbench.pipeline.keeping import slug
+
+    # The names alone tell few apart: a slug has no letters but ASCII, and a run is trained on.
+    exact = sha256("\n".join((model, weight_hash, wanted.data)).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{slug(model)}-on-{slug(wanted.data)}-{wanted.n}-seed-{wanted.seed}-{exact[:6]}"
 
 
 def folder_of(name: str | None) -> Path:

@@ -70,6 +70,7 @@ class Studio:
         self._next = threading.Lock()  # held by whoever gets the model next
         self._stops: dict[str, threading.Event] = {}
         self._jobs = 0
+        self._folders = threading.Lock()
 
     # --- the model ---
 
@@ -218,13 +219,21 @@ class Studio:
         ]
 
     def new_folder(self) -> Path:
-        """A folder for one job; the oldest are cleared away, the pictures shown were copied by the page."""
-        self._jobs += 1
-        folder = self.work / f"job-{self._jobs:06d}"
-        folder.mkdir(parents=True)
-        for old in sorted(self.work.glob("job-*"))[:-KEPT_JOBS]:
-            shutil.rmtree(old, ignore_errors=True)
-        return folder
+        """A folder for one job, to be made when it is written to: those longest unwritten are cleared away,
+        and the pictures shown were copied by the page.
+        """
+        with self._folders:
+            self._jobs += 1
+            folder = self.work / f"job-{self._jobs:06d}"
+            folder.mkdir(parents=True)
+            for old in sorted(self.work.glob("job-*"), key=_written)[:-KEPT_JOBS]:
+                shutil.rmtree(old, ignore_errors=True)
+            return folder
+
+
+def _written(folder: Path) -> tuple[int, str]:
+    """When a folder got its last file, and its name where a clock cannot tell."""
+    return folder.stat().st_mtime_ns, folder.name
 
 
 def looks_local(model: str) -> bool:

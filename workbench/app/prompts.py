@@ -7,7 +7,9 @@ import html
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from workbench.errors import WorkbenchError
 
 # The world and its captions bring torch: imported inside the functions, so that the page is up before that.
 
@@ -52,7 +54,8 @@ class Reading:
     """What a model reads in a prompt.
 
     tokens, limit: used and allowed, None where the tokenizer cannot tell; claims: the factors it names;
-    warnings: what is left out, in the pipeline's own sentences.
+    warnings: what is left out, or why nothing can be drawn, in the pipeline's own sentences; more: words past
+    the characters that are read.
     """
 
     words: tuple[Word, ...]
@@ -60,6 +63,7 @@ class Reading:
     limit: int | None
     claims: dict[str, str]
     warnings: tuple[str, ...] = ()
+    more: int = 0
 
     def of_state(self, state: str) -> list[str]:
         """The words in one state, in order."""
@@ -70,12 +74,15 @@ def read(prompt: str, encoder: Reader | None) -> Reading:
     """What `encoder` (None: a model without text) makes of `prompt`, word by word: what spaces part."""
     from workbench.datasets.world.captions import named_factors
     from workbench.models.tokens import split_words
-    from workbench.pipeline import clean_prompt
+    from workbench.pipeline.prompts import within_reach
 
+    warnings = _warnings(prompt, encoder)
+    more = len(prompt.split())
+    prompt = within_reach(prompt)  # read again with every key: a pasted book would keep everybody waiting
+    more -= len(prompt.split())
     if encoder is None:
-        warnings = tuple(clean_prompt(prompt, None).warnings)
         ignored = tuple(Word(text=piece, state="dropped") for piece in prompt.split())
-        return Reading(words=ignored, tokens=None, limit=None, claims={}, warnings=warnings)
+        return Reading(words=ignored, tokens=None, limit=None, claims={}, warnings=warnings, more=more)
     unknown = set(encoder.unknown_words(prompt))
     dropped = list(encoder.truncated_words(prompt))  # the known words past the limit, in order
     words = []
@@ -93,8 +100,21 @@ def read(prompt: str, encoder: Reader | None) -> Reading:
         tokens=count_tokens(prompt, encoder),
         limit=encoder.context_length,
         claims=named_factors(prompt) if prompt.strip() else {},
-        warnings=tuple(clean_prompt(prompt, encoder).warnings) if prompt.strip() else (),
+        warnings=warnings,
+        more=more,
     )
+
+
+def _warnings(prompt: str, encoder: Reader | None) -> tuple[str, ...]:
+    """The pipeline's sentences on a prompt: its refusal where it holds no words, none where it is empty."""
+    from workbench.pipeline import clean_prompt
+
+    if not prompt.strip():
+        return ()
+    try:
+        return tuple(clean_prompt(prompt, encoder).warnings)
+    except WorkbenchError as error:
+        return (str(error),)
 
 
 def choices() -> dict[str, list[str]]:
@@ -138,8 +158,9 @@ def reading_html(reading: Reading) -> str:
         return f'<div class="wb-reading"><p class="wb-hint">{said}</p></div>'
     shown = reading.words[:_SHOWN_WORDS]
     chips = "".join(_chip(word) for word in shown)
-    if len(reading.words) > len(shown):
-        chips += f'<span class="wb-hint">… and {len(reading.words) - len(shown):,} more words</span>'
+    left = len(reading.words) - len(shown) + reading.more
+    if left:
+        chips += f'<span class="wb-hint">… and {left:,} more word{"s" * (left > 1)}</span>'
     warned = "".join(f"<li>{html.escape(warning)}</li>" for warning in reading.warnings)
     return (
         f'<div class="wb-reading" role="status"><p class="wb-chips">{chips}{_limit_line(reading)}</p>'
@@ -174,14 +195,14 @@ def _limit_line(reading: Reading) -> str:
     return f'<span class="wb-count{over}">{reading.tokens:,} of {reading.limit} tokens</span>'
 
 
-def vocabulary_html(words: Sequence[str] | None = None) -> str:
-    """The words of the world, for the foot of the page."""
-    from workbench.datasets.world.captions import vocabulary
-
-    words = vocabulary() if words is None else words
+def vocabulary_html(encoder: Any) -> str:
+    """The words that a text encoder reads, for the foot of the page; nothing where it has no list of them."""
+    words = getattr(getattr(encoder, "tokenizer", None), "words", None)
+    if not words:  # open_clip's own tokenizer knows pieces of words, and a model without text none
+        return ""
     chips = " ".join(f"<span>{html.escape(word)}</span>" for word in words)
     return (
-        f"<details class='wb-words'><summary>The {len(words)} words this model was trained on</summary>"
+        f"<details class='wb-words'><summary>The {len(words)} words this model reads</summary>"
         f"<p>{chips}</p></details>"
     )
 

@@ -90,7 +90,8 @@ def build(
 
             sound = studio.trouble() is None
             header = header_html(studio.facts() if sound else None, missing=not sound)
-            return header, footer_html(vocabulary_html())
+            words = vocabulary_html(studio.pipeline().text_encoder) if sound else ""
+            return header, footer_html(words)
 
         page.load(fill, None, [top, foot], queue=False, show_progress="hidden", api_visibility="private")
     page.queue(max_size=_MAX_WAITING)

@@ -87,7 +87,7 @@ def shown(glass: Magnifier, path: str | None, factor: Any, tile: Any) -> tuple[A
 
 
 def drawn_here(glass: Magnifier, prompt: str, seed: str) -> str:
-    """The file of a picture drawn from the prompt. Raises WorkbenchError as the Create tab does."""
+    """The file of a picture drawn from the prompt, among a job's. Raises WorkbenchError as Create does."""
     from workbench.noise import parse_seed
 
     (progress,) = glass.studio.generate(prompt, parse_seed(str(seed)), 1, 1.0, visitor="upscale")
@@ -111,7 +111,7 @@ def _wire_sources(room: Room, sources: dict[str, Any], drawn: gr.Component) -> N
 
     @in_words
     def draw(prompt: str, seed: str, factor: Any, tile: Any) -> list[Any]:
-        return list(shown(glass, drawn_here(glass, prompt, seed), factor, tile)[:3])
+        return list(shown(glass, room.keep(drawn_here(glass, prompt, seed)), factor, tile)[:3])
 
     whole = [*room.given, room.prompt]
     sources["upload"].upload(take, [sources["upload"], *cut, room.prompt], whole, **_MODEL)
@@ -272,7 +272,7 @@ def _wire_open(room: Room, tab: gr.Tab, drawn: gr.Component, enlarge: Any) -> No
         at_hand = aura_folder() is not None
         picture = [gr.skip()] * 4
         if path is None and (begin := beginning(glass, last, prompt)) is not None:
-            *picture, said = shown(glass, begin, own, None)
+            *picture, said = shown(glass, room.keep(begin), own, None)
             picture.append(said or prompt)
         return [
             gr.update(visible=False),

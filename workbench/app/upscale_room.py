@@ -18,6 +18,12 @@ class Room:
         self.path = gr.State(None)  # of the picture to enlarge
         self.made = gr.State(False)  # whether this visitor has enlarged anything
 
+    def keep(self, path: str) -> str:
+        """A picture that was drawn here, where uploads lie: a job's folder is cleared away with later jobs,
+        and Gradio copies only what a component shows.
+        """
+        return str(self.preview.move_resource_to_block_cache(path))
+
     @property
     def asked(self) -> list[Any]:
         """What `upscale_work.asked` takes."""

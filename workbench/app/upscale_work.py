@@ -78,7 +78,7 @@ def asked(
     from workbench.noise import parse_seed
 
     side = None if tile in (None, "", AUTOMATIC) else tile
-    if side is not None and not str(side).isdigit():
+    if side is not None and not str(side).isdecimal():
         raise WorkbenchError(f"The tile is {str(side)[:40]!r}: choose a side in pixels, or {AUTOMATIC!r}.")
     return Ask(
         path=path, prompt=prompt or "", factor=int(factor or 0), noise=noise, seed=parse_seed(str(seed)),
@@ -104,6 +104,8 @@ def _enlarge(glass: Magnifier, ask: Ask, tell: Tell) -> Made:
     given = read(ask.path, glass.studio, ask.factor)
     plan = plans(glass, given.height, given.width, ask)
     made, seconds = _through(stages, given, ask, tell)
+    beside, said = _beside(glass, given, ask, tell) if ask.aura else (None, [])
+    # Only now, when all is drawn: others' jobs clear away a folder that is not written to for minutes.
     folder, stem = glass.studio.new_folder(), f"{slug(Path(given.name).stem)}-{ask.factor}x"
     alpha = _alpha(given, made.images)
     png = save_png(made.images, folder / f"{stem}.png", made.recipes[0], alpha=alpha)
@@ -113,9 +115,12 @@ def _enlarge(glass: Magnifier, ask: Ask, tell: Tell) -> Made:
     if cut:
         notes.append(f"The slider shows the middle {cut} px in their own size; the download is whole.")
     other = None
-    if ask.aura:
-        other, said = _beside(glass, given, ask, made.images, folder, stem, tell)
-        notes += said
+    if beside is not None:
+        drawn, took = beside
+        alpha = _alpha(given, drawn.images)
+        file = save_png(drawn.images, folder / f"{stem}-aura-sr.png", drawn.recipes[0], alpha=alpha)
+        other = (file, _shown(drawn.images, made.images, alpha, folder, "aura-sr", None)[0], took)
+    notes += said
     tell(upscale_view.status_html("Written."))  # Stop was pressed while it was written, perhaps
     return Made(
         png=png, pair=pair, given=given, passes=plan, size=(made.images.shape[3], made.images.shape[2]),
@@ -144,11 +149,8 @@ def _through(stages: list[Any], given: Given, ask: Ask, tell: Tell, who: str = "
     return made, time.perf_counter() - start
 
 
-def _beside(
-    glass: Magnifier, given: Given, ask: Ask, ours: Any, folder: Path, stem: str, tell: Tell
-) -> tuple:
-    """(AuraSR's picture, its slider against ours, seconds), or None with the reason; notes."""
-    from workbench.images import save_png
+def _beside(glass: Magnifier, given: Given, ask: Ask, tell: Tell) -> tuple[Any, list[str]]:
+    """((`workbench.pipeline.Chained` of AuraSR, seconds), notes), or (None, [why there is none])."""
     from workbench.pipeline import passes
 
     try:
@@ -156,10 +158,7 @@ def _beside(
     except WorkbenchError as error:
         return None, [str(error)]
     made, seconds = _through(stages, given, replace(ask, noise=0.0), tell, "AuraSR: ")
-    alpha = _alpha(given, made.images)
-    png = save_png(made.images, folder / f"{stem}-aura-sr.png", made.recipes[0], alpha=alpha)
-    pair, _ = _shown(made.images, ours, alpha, folder, "aura-sr", None)
-    return (png, pair, seconds), made.warnings
+    return (made, seconds), made.warnings
 
 
 def _bicubic(images: Any, factor: int) -> Any:
@@ -265,11 +264,13 @@ def _two_prompts(glass: Magnifier, ask: Ask, second: str, tell: Tell) -> str:
             f"Both prompts are read as “{upscaler.read(second)}”: write another second prompt, for example "
             "with another coat or light."
         )
-    folder, shown, made = glass.studio.new_folder(), [], []
-    for number, text in enumerate(texts):
-        drawn, _ = _through([upscaler], given, replace(ask, prompt=text), tell, f"Prompt {number + 1}: ")
-        made.append(drawn)
-        png = save_png(drawn.images, folder / f"prompt-{number + 1}.png", drawn.recipes[0])
+    made = [
+        _through([upscaler], given, replace(ask, prompt=text), tell, f"Prompt {number}: ")[0]
+        for number, text in enumerate(texts, 1)
+    ]
+    folder, shown = glass.studio.new_folder(), []
+    for number, drawn in enumerate(made, 1):
+        png = save_png(drawn.images, folder / f"prompt-{number}.png", drawn.recipes[0])
         shown.append((upscale_view.file_uri(png), drawn.prompts[0]))
     apart = (made[0].images - made[1].images).abs()
     most = float(apart.max())

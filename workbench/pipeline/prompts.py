@@ -37,8 +37,9 @@ def clean_prompt(prompt: str, text_encoder: TextEncoder | None) -> CleanPrompt:
         )
     if text_encoder is None:
         return CleanPrompt("", [UNREAD] if prompt.strip() else [])
-    warnings: list[str] = []
-    text = _cut(prompt, warnings)
+    text, warnings = within_reach(prompt), []
+    if len(text) < len(prompt):
+        warnings.append(f"The prompt has {len(prompt):,} characters; only the first {len(text):,} are read.")
     text = _readable_characters(text, text_encoder, warnings)
     if not any(character.isalnum() or _is_emoji(character) for character in text):
         held = f"holds no words ({_short(repr(prompt))})" if prompt.strip() else "is empty"
@@ -55,15 +56,13 @@ def clean_prompt(prompt: str, text_encoder: TextEncoder | None) -> CleanPrompt:
     return CleanPrompt(text, warnings)
 
 
-def _cut(prompt: str, warnings: list[str]) -> str:
-    """At most MAX_CHARACTERS, cut between words where there is a gap."""
+def within_reach(prompt: str) -> str:
+    """What is read of a prompt: at most MAX_CHARACTERS, cut between words where there is a gap."""
     if len(prompt) <= MAX_CHARACTERS:
         return prompt
     head = prompt[:MAX_CHARACTERS]
     gap = max(head.rfind(" "), head.rfind("\n"))
-    head = head[:gap] if gap > MAX_CHARACTERS // 2 else head
-    warnings.append(f"The prompt has {len(prompt):,} characters; only the first {len(head):,} are read.")
-    return head
+    return head[:gap] if gap > MAX_CHARACTERS // 2 else head
 
 
 def _readable_characters(text: str, text_encoder: TextEncoder, warnings: list[str]) -> str:

@@ -64,6 +64,30 @@ def test_an_interrupted_pass_goes_on_and_gives_the_same_numbers(tmp_path):
     assert len(read) == 95
 
 
+def test_a_pass_that_is_stopped_by_whoever_is_told_loses_nothing(tmp_path):
+    class Enough(Exception):
+        pass
+
+    def tell(done, n, what):
+        if done >= 60:
+            raise Enough
+
+    pictures, extractor, read = noise(95), pixel_features(5), []
+    whole, again = FeatureMeter(extractor, 95, 8), FeatureMeter(extractor, 95, 8)
+    stream(counted(pictures, []), [whole], batch_size=10, cache=None)
+    with pytest.raises(Enough):  # long before the first saving of its own
+        stream(
+            counted(pictures, []),
+            [FeatureMeter(extractor, 95, 8)],
+            batch_size=10,
+            cache=tmp_path,
+            progress=tell,
+        )
+    stream(counted(pictures, read), [again], batch_size=10, cache=tmp_path)
+    assert read == list(range(60, 95))
+    assert all(torch.equal(value, again.state[name]) for name, value in whole.state.items())
+
+
 def test_damaged_sums_are_measured_again(tmp_path):
     pictures, extractor, read = noise(20), pixel_features(5), []
     stream(counted(pictures, read), [FeatureMeter(extractor, 20, 8)], cache=tmp_path)

@@ -41,7 +41,8 @@ def stream(
     cache: where this process's sums lie between runs, so that an interrupted pass goes on and a finished one
     is not measured again; None keeps nothing. fresh: begin anew. team: each process takes every world-th
     batch; the sums of all are added at the end, in every process. Batches are the same however many
-    processes, so that no picture's features depend on that. save_every: pictures between two savings.
+    processes, so that no picture's features depend on that. save_every: pictures between two savings; where
+    `progress` raises, all that was measured is saved first.
     """
     n, done = len(source), 0
     batches = [number for number in range(-(-n // batch_size)) if team.takes(number)]
@@ -65,7 +66,12 @@ def stream(
                 _save(place, key, meters, at + 1)
                 since = 0
             if progress is not None and team.is_main:
-                progress(n if last else min(n, (at + 1) * batch_size * team.world), n, what)
+                try:
+                    progress(n if last else min(n, (at + 1) * batch_size * team.world), n, what)
+                except BaseException:  # whoever is told may end it: a page's Stop, Ctrl-C
+                    if place is not None and since:
+                        _save(place, key, meters, at + 1)
+                    raise
     for meter in meters:
         team.add_up(meter.state)
 
