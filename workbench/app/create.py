@@ -243,14 +243,6 @@ def _wire_making(
     inputs, wish = [prompt, seed, knobs["count"], knobs["truncation"], knobs["of"]], gr.State(Wish())
 
     @in_words
-    def run(
-        prompt: str, seed: str, count: float, truncation: float, of: float, request: gr.Request
-    ) -> Iterator[list]:
-        """Make pictures of a prompt: of seed + k, or the best of candidates from it on. Returns PNG files."""
-        for step in generate(studio, prompt, seed, count, truncation, of, str(request.session_hash)):
-            yield _shown(step)
-
-    @in_words
     def granted(wish: Wish, turn: Turn, request: gr.Request) -> Iterator[list[Any]]:
         asked = wish.take()
         if asked is None:  # taken back by Stop, or made already for an earlier press
@@ -288,9 +280,25 @@ def _wire_making(
     root = gr.context.Context.root_block
     opened = root.load(Wish.ask, [wish, *inputs], None, **LIGHT)  # type: ignore[union-attr]
     jobs.append(opened.success(first, **job))
-    gr.on([], run, inputs, results, api_name="generate", **HEAVY)
+    _offer(studio, inputs, results)
     stop.click(end, wish, results[1], **LIGHT)
     return jobs
+
+
+def _offer(studio: Studio, inputs: list[Any], results: list[Any]) -> None:
+    """The same for programs, as `generate` of the page's API."""
+
+    @in_words
+    def run(
+        prompt: str, seed: str, count: float, truncation: float, of: float, request: gr.Request
+    ) -> Iterator[list]:
+        """Make pictures of a prompt: picture k is that of seed + k, or the best of `of` candidates that begin
+        with it. Returns PNG files, recipes inside.
+        """
+        for step in generate(studio, prompt, seed, count, truncation, of, str(request.session_hash)):
+            yield _shown(step)
+
+    gr.on([], run, inputs, results, api_name="generate", **HEAVY)
 
 
 def _wished(locked: bool, wish: Wish, prompt: str, seed: str, *knobs: float) -> str:
