@@ -329,5 +329,5 @@ def test_no_files_and_no_pictures_are_said(tmp_path):
         dataset._take([], tmp_path / "set", 16, "crop", "auto", False, Job())
     text = tmp_path / "notes.png"
     text.write_text("no picture")
-    with pytest.raises(WorkbenchError, match=r"None of the 1 files.*notes\.png.*it is text"):
+    with pytest.raises(WorkbenchError, match=r"No picture could be taken, notes\.png for one: it is text"):
         dataset._take([str(text)], tmp_path / "set", 16, "crop", "filename", False, Job())
