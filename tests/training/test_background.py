@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def end(run):
     """Leave no process behind, whatever failed."""
     for _ in range(2):
         if background.look(run).kind == "ours":
-            background.ask(run, "stop")
+            background.ask(run, "stop", at_once=True)
     background.wait(run, PATIENCE_S)
 
 
@@ -107,9 +108,84 @@ def bystander():
 def note(folder, job, **facts):
     """start.json as `start` writes it, with these facts."""
     room = folder / ".process"
-    room.mkdir(parents=True)
+    room.mkdir(parents=True, exist_ok=True)
     usual = {"run": str(folder), "host": platform.node(), "asked": None, "job": asdict(job)}
     (room / "start.json").write_text(json.dumps({**usual, **facts}))
+
+
+_SAVES_SLOWLY = """
+import signal, sys, time
+from pathlib import Path
+heard = Path(sys.argv[2]) / "heard"
+for name in ("SIGTERM", "SIGINT"):
+    signal.signal(getattr(signal, name), lambda *_, name=name: heard.open("a").write(name + " "))
+(heard.parent / "ready").touch()
+time.sleep(300)
+"""
+
+
+@pytest.fixture
+def slow(job, tmp_path):
+    """A run of ours that is asked to end and goes on saving; what it heard is in the file `heard`."""
+    run = tmp_path / "run"
+    run.mkdir()
+    child = subprocess.Popen([sys.executable, "-c", _SAVES_SLOWLY, "workbench.training.background", str(run)])
+    until((run / "ready").exists, "it listens")
+    note(run, job, pid=child.pid, began=psutil.Process(child.pid).create_time())
+    yield run
+    child.kill()
+    child.wait()
+
+
+def test_two_people_who_press_lose_no_work(slow):
+    """Each of them asks it to end, and neither knows of the other."""
+    for for_what in ("pause", "pause", "stop"):
+        background.ask(slow, for_what)
+    background.ask(slow, "stop", at_once=True)
+    until(lambda: "SIGINT" in (slow / "heard").read_text(), "it is told to leave")
+    assert (slow / "heard").read_text().split() == ["SIGTERM", "SIGINT"]
+    assert background.look(slow).asked == "stop"
+
+
+def test_whoever_knows_of_no_one_before_him_never_leaves_at_once(slow):
+    background.ask(slow, "stop", at_once=True)
+    until((slow / "heard").exists, "it is told to save")
+    assert (slow / "heard").read_text() == "SIGTERM "
+
+
+def test_the_word_of_its_end_is_handed_on(job, tmp_path):
+    run = tmp_path / "run"
+    note(run, job, pid=2**22 + 7, began=1.0, asked="stop")
+    assert background.look(run).ended is None  # killed before it could say
+    for pid, ended in (
+        (2**22 + 7, "interrupted"),
+        (2**22 + 8, None),
+    ):  # that of an earlier process is not its
+        (run / ".process" / "end.json").write_text(
+            json.dumps({"pid": pid, "reason": "interrupted", "text": ""})
+        )
+        assert background.look(run).ended == ended
+
+
+@pytest.mark.parametrize("facts", [{"pid": 7}, {"pid": 7, "run": "x"}, {}])
+def test_a_note_that_lacks_facts_is_nobodys(tmp_path, facts):
+    (tmp_path / ".process").mkdir()
+    (tmp_path / ".process" / "start.json").write_text(json.dumps(facts))
+    assert not background.look(tmp_path).alive
+
+
+def test_notes_written_at_once_by_two_visitors_are_all_whole(tmp_path):
+    note = tmp_path / "start.json"
+
+    def write(asked):
+        for _ in range(300):
+            background._write(note, {"asked": asked})
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(write, asked) for asked in ("pause", "stop")]:
+            done.result()
+    assert json.loads(note.read_text())["asked"] in ("pause", "stop")
+    assert list(tmp_path.iterdir()) == [note]
 
 
 def test_a_number_that_another_process_got_is_left_alone(job, tmp_path, bystander):
