@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from saving_slowly import saving_slowly
 
 from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
@@ -108,49 +109,27 @@ def bystander():
 def note(folder, job, **facts):
     """start.json as `start` writes it, with these facts."""
     room = folder / ".process"
-    room.mkdir(parents=True, exist_ok=True)
+    room.mkdir(parents=True)
     usual = {"run": str(folder), "host": platform.node(), "asked": None, "job": asdict(job)}
     (room / "start.json").write_text(json.dumps({**usual, **facts}))
 
 
-_SAVES_SLOWLY = """
-import signal, sys, time
-from pathlib import Path
-heard = Path(sys.argv[2]) / "heard"
-for name in ("SIGTERM", "SIGINT"):
-    signal.signal(getattr(signal, name), lambda *_, name=name: heard.open("a").write(name + " "))
-(heard.parent / "ready").touch()
-time.sleep(300)
-"""
-
-
-@pytest.fixture
-def slow(job, tmp_path):
-    """A run of ours that is asked to end and goes on saving; what it heard is in the file `heard`."""
-    run = tmp_path / "run"
-    run.mkdir()
-    child = subprocess.Popen([sys.executable, "-c", _SAVES_SLOWLY, "workbench.training.background", str(run)])
-    until((run / "ready").exists, "it listens")
-    note(run, job, pid=child.pid, began=psutil.Process(child.pid).create_time())
-    yield run
-    child.kill()
-    child.wait()
-
-
-def test_two_people_who_press_lose_no_work(slow):
+def test_two_people_who_press_lose_no_work(tmp_path):
     """Each of them asks it to end, and neither knows of the other."""
-    for for_what in ("pause", "pause", "stop"):
-        background.ask(slow, for_what)
-    background.ask(slow, "stop", at_once=True)
-    until(lambda: "SIGINT" in (slow / "heard").read_text(), "it is told to leave")
-    assert (slow / "heard").read_text().split() == ["SIGTERM", "SIGINT"]
-    assert background.look(slow).asked == "stop"
+    with saving_slowly(tmp_path) as heard:
+        for for_what in ("pause", "pause", "stop"):
+            background.ask(tmp_path, for_what)
+        background.ask(tmp_path, "stop", at_once=True)
+        until(lambda: "SIGINT" in heard.read_text(), "it is told to leave")
+        assert heard.read_text().split() == ["SIGTERM", "SIGINT"]
+        assert background.look(tmp_path).asked == "stop"
 
 
-def test_whoever_knows_of_no_one_before_him_never_leaves_at_once(slow):
-    background.ask(slow, "stop", at_once=True)
-    until((slow / "heard").exists, "it is told to save")
-    assert (slow / "heard").read_text() == "SIGTERM "
+def test_whoever_knows_of_no_one_before_him_never_leaves_at_once(tmp_path):
+    with saving_slowly(tmp_path) as heard:
+        background.ask(tmp_path, "stop", at_once=True)
+        until(heard.exists, "it is told to save")
+        assert heard.read_text() == "SIGTERM "
 
 
 def test_the_word_of_its_end_is_handed_on(job, tmp_path):
