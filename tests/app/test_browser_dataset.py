@@ -9,11 +9,12 @@ pytest.importorskip("playwright")
 
 from PIL import Image
 from playwright.sync_api import expect
-from watching import PATIENCE_MS
+from watching import PATIENCE_MS, Watched
 
 from workbench.app.server import launch
 from workbench.datasets import writing
 from workbench.datasets.rows import read_folder
+from workbench.datasets.world.folder import write_world
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=PATIENCE_MS)
@@ -81,6 +82,52 @@ def test_a_set_is_drawn_stopped_and_finished(page, tmp_path, held_at_eight):
     expect(page.locator("#draw-sheet img")).to_have_count(24)
     assert len(read_folder(folder)) == 24
     expect(page.locator("#draw-summary")).to_contain_text("workbench train --data runs/datasets/mine")
+
+
+def ask_for(page, name, count):
+    page.get_by_role("tab", name="Draw a set").click()
+    page.locator("#draw-name textarea, #draw-name input").fill(name)
+    page.locator("#draw-count input[type=number]").fill(str(count))
+    page.locator("#draw-go").click()
+
+
+def test_cancel_takes_back_what_waits_and_another_press_keeps_its_place(
+    page, browser, tmp_path, held_at_eight
+):
+    seen = Watched(browser)
+    other, folder = seen.page, tmp_path / "runs" / "datasets"
+    other.goto(page.url)
+    other.get_by_role("tab", name="Dataset").click()
+    ask_for(page, "mine", 24)
+    expect(page.locator("#draw-status")).to_contain_text("Drawing: 8 of 24")
+    ask_for(other, "yours", 16)
+    expect(other.locator("#draw-go")).to_be_disabled()
+    other.locator("#draw-stop").click()
+    expect(other.locator("#draw-status")).to_contain_text("Stopped before it began.")
+    ask_for(other, "hers", 17)
+    expect(other.locator("#draw-go")).to_be_disabled()
+    held_at_eight.set()
+    expect(other.locator("#draw-sheet img")).to_have_count(17)
+    expect(page.locator("#draw-sheet img")).to_have_count(24)
+    assert sorted(path.name for path in folder.iterdir()) == ["hers", "mine"]
+    for one in (page, other):
+        expect(one.locator("#draw-go")).to_be_enabled()
+    seen.leave()
+    seen.context.close()
+    assert seen.outside == [] and seen.errors == []
+
+
+def test_a_damaged_set_is_told_and_another_can_be_chosen(page, tmp_path):
+    folder = tmp_path / "runs" / "datasets"
+    for name in ("whole", "torn"):
+        write_world(folder / name, count=4, seed=0, resolution=32, workers=1, progress=False)
+    next((folder / "torn" / "images").iterdir()).write_bytes(b"no picture")
+    page.get_by_role("tab", name="Look and check").click()
+    expect(page.locator("#set-status")).to_contain_text("Check it")
+    page.locator("#set input").click()
+    page.get_by_role("option", name="datasets/whole", exact=True).click()
+    expect(page.locator("#set-sheet img")).to_have_count(4)
+    expect(page.locator("#set-status")).to_be_empty()
 
 
 def test_own_pictures_become_a_set_and_are_checked(page, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("playwright")
 
 from playwright.sync_api import expect
+from saving_slowly import saving_slowly
 from watching import PATIENCE_MS
 
 from workbench.app.server import launch
@@ -75,6 +76,23 @@ def test_a_run_is_started_watched_paused_found_again_and_stopped(page, tmp_path)
     assert read_history(run)[-1]["cur_nimg"] >= at
     expect(page.locator("#run-pause")).to_be_hidden()
     expect(page.locator("#run-resume")).to_be_visible()
+
+
+def test_stop_leaves_at_once_where_the_page_says_that_it_saves(page, tmp_path):
+    live = page.locator("#run-live")
+    with saving_slowly(tmp_path / "runs" / "my-run") as heard:
+        page.locator("#run-refresh").click()
+        page.locator("#run input").click()
+        page.get_by_role("option", name="my-run", exact=True).click()
+        expect(live).to_contain_text("Getting ready.")
+        page.locator("#run-pause").click()
+        expect(live).to_contain_text("Stop, pressed again, leaves at once")
+        expect(page.locator("#run-pause")).to_be_hidden()
+        page.locator("#run-stop").click()
+        until = time.monotonic() + PATIENCE_MS / 1000
+        while "SIGINT" not in heard.read_text() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert heard.read_text().split() == ["SIGTERM", "SIGINT"]
 
 
 @pytest.mark.long

@@ -15,7 +15,8 @@ from workbench.app.server import build
 STOPS = [  # what is pressed, what stops it, how many values are asked for
     ("make", "stop", 4), ("race-go", "race-stop", 7), ("up-go", "up-stop", 7), ("up-both", "up-both-stop", 7),
     ("eval-go", "eval-stop", 4), ("edit-gif", "edit-stop", 2), ("edit-mp4", "edit-stop", 2),
-    ("edit-find", "edit-find-stop", 3),
+    ("edit-find", "edit-find-stop", 3), ("draw-go", "draw-stop", 4), ("own-go", "own-stop", 6),
+    ("set-check", "set-stop", 1),
 ]  # fmt: skip
 
 

@@ -277,6 +277,14 @@ def test_an_archive_leads_nowhere_else(tmp_path, name):
     assert not (tmp_path / "up.png").exists()
 
 
+@pytest.mark.parametrize("name", ["Screenshot from 2014-01-01 12:30:00.png", "a/12:30 dog.png"])
+def test_a_time_of_day_in_a_name_leads_nowhere(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "good.zip", "w") as archive:
+        archive.writestr(name, b"x")
+    room = uploads.gathered([str(tmp_path / "good.zip")], tmp_path / "room")
+    assert (room / name).read_bytes() == b"x"
+
+
 def test_a_broken_and_a_huge_archive_are_said(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "good.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(100_000))
@@ -329,5 +337,5 @@ def test_no_files_and_no_pictures_are_said(tmp_path):
         dataset._take([], tmp_path / "set", 16, "crop", "auto", False, Job())
     text = tmp_path / "notes.png"
     text.write_text("no picture")
-    with pytest.raises(WorkbenchError, match=r"None of the 1 files.*notes\.png.*it is text"):
+    with pytest.raises(WorkbenchError, match=r"No picture could be taken, notes\.png for one: it is text"):
         dataset._take([str(text)], tmp_path / "set", 16, "crop", "filename", False, Job())

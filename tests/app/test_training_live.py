@@ -107,6 +107,30 @@ def test_it_can_be_gone_on_with_only_where_there_is_a_checkpoint(tmp_path):
     assert look(folder).resumable and "Resume goes on from there" in said(folder)
 
 
+@pytest.mark.parametrize(
+    ("ended", "saved", "words"),
+    [
+        ("stopped", 400, "Everything is saved. Resume goes on"),
+        ("interrupted", 200, "It left at once: what came after image 200 is lost. Resume goes on from there"),
+        (None, 200, "what came after image 200 is lost."),  # killed while it saved
+        ("interrupted", 400, "Everything is saved. Resume"),
+        ("interrupted", None, "It left at once: what it had learnt is lost."),
+    ],
+)
+def test_what_was_lost_by_leaving_at_once_is_told(tmp_path, ended, saved, words):
+    more = {"ended": {"reason": ended, "text": ""}} if ended else {}
+    folder = write(tmp_path / "r", step(400), asked="pause", **more)
+    if saved:
+        (folder / "checkpoints" / f"step-{saved:09d}").mkdir(parents=True)
+        (folder / "checkpoints" / f"step-{saved:09d}" / "state.json").write_text("{}")
+    assert look(folder).state == "paused" and words in said(folder)
+    assert ("Everything" in said(folder)) == ("Everything" in words)
+
+
+def test_a_run_that_was_ended_while_it_got_ready_has_nothing_to_lose(tmp_path):
+    assert "Nothing was trained yet." in said(write(tmp_path / "r", asked="stop"))
+
+
 def test_a_run_at_the_end_of_its_budget_is_done(tmp_path):
     folder = write(tmp_path / "r", step(1000), asked=None, ended={"reason": "done", "text": ""})
     assert look(folder).state == "done" and "Done: 1,000 of 1,000 images." in said(folder)

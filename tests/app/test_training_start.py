@@ -2,13 +2,16 @@
 
 import json
 import shlex
+from types import SimpleNamespace
 
 import pytest
 
+from workbench import cli
 from workbench.app import launching
 from workbench.app.launching import Desk, check_budget, free_name, is_world, settings, shell_line
 from workbench.app.runs import Shelf
 from workbench.app.sets import Sets
+from workbench.commands import make
 from workbench.errors import WorkbenchError
 from workbench.models import presets
 from workbench.training import runs
@@ -137,8 +140,29 @@ def test_the_line_for_a_terminal_is_one_that_the_command_reads(tmp_path):
     assert words[words.index("--sample-every") + 1] == "33" and words[words.index("--images") + 1] == "1000"
 
 
+@pytest.mark.parametrize("world", [True, False])
+@pytest.mark.parametrize(
+    ("preset", "images"), [("shepherd-32", 1000), ("shepherd-64", 20_000), ("shepherd-64", 10**6)]
+)
+def test_the_line_for_a_terminal_trains_the_same(tmp_path, monkeypatch, preset, images, world):
+    (tmp_path / "dataset.json").write_text('{"kind": "shepherd-world"}' if world else "{}")
+    asked = []
+
+    def train(config, *_, **__):
+        asked.append(config)
+        return SimpleNamespace(reason="done")
+
+    monkeypatch.setattr(make, "starter", lambda cluster: train)
+    assert cli.main(shlex.split(shell_line(tmp_path / "run", tmp_path, preset, images))[1:]) == 0
+    assert asked == [settings(preset, images, judged=world)]
+
+
 def test_a_free_name_is_the_next_of_its_kind(desk):
     assert free_name(desk.shelf, "dogs-7") == "dogs-7"
     for name in ("my-run", "my-run-2"):
         write_run(desk.shelf.runs / name)
     assert free_name(desk.shelf) == "my-run-3"
+    write_run(desk.shelf.runs / "my-dogs")
+    assert free_name(desk.shelf, "my dogs") == "my-dogs-2"  # they would lie in one folder
+    assert free_name(desk.shelf, "your dogs") == "your dogs"
+    assert free_name(desk.shelf, "../up") == "../up"  # told beside it

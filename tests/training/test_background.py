@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 import pytest
+from saving_slowly import saving_slowly
 
 from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
@@ -76,7 +78,7 @@ def end(run):
     """Leave no process behind, whatever failed."""
     for _ in range(2):
         if background.look(run).kind == "ours":
-            background.ask(run, "stop")
+            background.ask(run, "stop", at_once=True)
     background.wait(run, PATIENCE_S)
 
 
@@ -110,6 +112,59 @@ def note(folder, job, **facts):
     room.mkdir(parents=True)
     usual = {"run": str(folder), "host": platform.node(), "asked": None, "job": asdict(job)}
     (room / "start.json").write_text(json.dumps({**usual, **facts}))
+
+
+def test_two_people_who_press_lose_no_work(tmp_path):
+    """Each of them asks it to end, and neither knows of the other."""
+    with saving_slowly(tmp_path) as heard:
+        for for_what in ("pause", "pause", "stop"):
+            background.ask(tmp_path, for_what)
+        background.ask(tmp_path, "stop", at_once=True)
+        until(lambda: "SIGINT" in heard.read_text(), "it is told to leave")
+        assert heard.read_text().split() == ["SIGTERM", "SIGINT"]
+        assert background.look(tmp_path).asked == "stop"
+
+
+def test_whoever_knows_of_no_one_before_him_never_leaves_at_once(tmp_path):
+    with saving_slowly(tmp_path) as heard:
+        background.ask(tmp_path, "stop", at_once=True)
+        until(heard.exists, "it is told to save")
+        assert heard.read_text() == "SIGTERM "
+
+
+def test_the_word_of_its_end_is_handed_on(job, tmp_path):
+    run = tmp_path / "run"
+    note(run, job, pid=2**22 + 7, began=1.0, asked="stop")
+    assert background.look(run).ended is None  # killed before it could say
+    for pid, ended in (
+        (2**22 + 7, "interrupted"),
+        (2**22 + 8, None),
+    ):  # that of an earlier process is not its
+        (run / ".process" / "end.json").write_text(
+            json.dumps({"pid": pid, "reason": "interrupted", "text": ""})
+        )
+        assert background.look(run).ended == ended
+
+
+@pytest.mark.parametrize("facts", [{"pid": 7}, {"pid": 7, "run": "x"}, {}])
+def test_a_note_that_lacks_facts_is_nobodys(tmp_path, facts):
+    (tmp_path / ".process").mkdir()
+    (tmp_path / ".process" / "start.json").write_text(json.dumps(facts))
+    assert not background.look(tmp_path).alive
+
+
+def test_notes_written_at_once_by_two_visitors_are_all_whole(tmp_path):
+    note = tmp_path / "start.json"
+
+    def write(asked):
+        for _ in range(300):
+            background._write(note, {"asked": asked})
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(write, asked) for asked in ("pause", "stop")]:
+            done.result()
+    assert json.loads(note.read_text())["asked"] in ("pause", "stop")
+    assert list(tmp_path.iterdir()) == [note]
 
 
 def test_a_number_that_another_process_got_is_left_alone(job, tmp_path, bystander):

@@ -8,7 +8,7 @@ from tiny_run import make_inputs
 
 from workbench.errors import WorkbenchError
 from workbench.training import background
-from workbench.training.background import Job
+from workbench.training.background import Job, Trainer
 from workbench.training.config import TrainConfig
 from workbench.training.history import History
 from workbench.widgets.watch import LiveRun
@@ -41,6 +41,28 @@ def test_the_button_stops_it_and_starting_again_goes_on_to_the_end(job, tmp_path
     finally:
         live.stop()
         background.wait(tmp_path / "run", PATIENCE_S)
+
+
+def test_a_run_that_was_stopped_before_its_first_line_is_no_error(job, tmp_path):
+    """While it gets ready there is no history yet."""
+    live = LiveRun(tmp_path / "run", job).start()
+    try:
+        live.stop()
+        stopped = live.wait()
+        assert (stopped.reason, stopped.cur_nimg) == ("stopped", 0)
+        assert not (tmp_path / "run" / "history.jsonl").exists()
+    finally:
+        background.wait(tmp_path / "run", PATIENCE_S)
+
+
+def test_only_the_button_pressed_twice_leaves_at_once(job, tmp_path, monkeypatch):
+    live, asked = LiveRun(tmp_path / "run", job), []
+    monkeypatch.setattr(background, "look", lambda run: Trainer(kind="ours"))
+    monkeypatch.setattr(background, "ask", lambda run, for_what, at_once: asked.append(at_once))
+    live.button.click()
+    live._ask()  # as the end of the kernel does
+    live.button.click()
+    assert asked == [False, False, True]
 
 
 def test_a_mistake_reaches_the_cell_that_waits(job, tmp_path):

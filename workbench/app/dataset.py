@@ -1,9 +1,10 @@
 """The Dataset tab: turn the world, draw a set, bring one's own pictures, look a set through and check it."""
 
 import html
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import gradio as gr
 
 from workbench.app import sets, turning
 from workbench.app.jobs import in_words
+from workbench.app.long_work import Wish
 from workbench.app.sets import Job, Jobs, Sets, progress_html
 from workbench.app.uploads import gathered
 from workbench.errors import WorkbenchError
@@ -34,10 +36,16 @@ _OWN_TIP = (
     "from file names or from folder names, whichever is there first. What cannot be taken is named, with the "
     "reason. The originals are only read."
 )
-_STOPPED = (
-    '<p class="wb-status" role="status">Stopped: nothing is running. Whole pictures are kept, and the same '
-    "button goes on.</p>"
+_STOPPED = sets.status_html(
+    "Stopped: nothing is running. Whole pictures are kept, and the same button goes on."
 )
+# What the data set functions call an option, and what it is called here.
+_ON_THIS_PAGE = {
+    "a smaller --resolution, a larger original, or --upscale":
+        "fewer Pixels, larger originals, or tick “Enlarge pictures that are too small”",
+    ", or try --captions blip": "",
+    " (--frames takes more)": "",
+}  # fmt: skip
 
 
 def dataset_tab(root: Path, tab: gr.Tab) -> None:
@@ -122,10 +130,10 @@ def _draw_part(shelf: Sets, jobs: Jobs) -> None:
         )
 
     @in_words
-    def draw(name: str, count: float, resolution: int, seed: float, request: gr.Request) -> Iterator[tuple]:
+    def draw(visitor: str, name: str, count: float, resolution: int, seed: float) -> Iterator[tuple]:
         folder, seed = shelf.place(name), 0 if seed is None else seed
         task = partial(work, folder, int(count), int(seed), int(resolution))
-        yield from _followed(jobs, task, folder, "Drawing", str(request.session_hash))
+        yield from _followed(jobs, task, folder, "Drawing", visitor)
 
     _wire(go, stop, draw, [name, count, resolution, seed], outputs, jobs)
 
@@ -150,7 +158,7 @@ def _followed(jobs: Jobs, task: Any, folder: Path, doing: str, visitor: str) -> 
     if job.result is None:
         yield _STOPPED, gr.skip(), gr.skip()
         return
-    text = job.result.text() if hasattr(job.result, "text") else f"The set is in {folder}."
+    text = _as_here(job.result.text()) if hasattr(job.result, "text") else f"The set is in {folder}."
     done = f'<p class="wb-status" role="status"><b>Done in {time.perf_counter() - began:.1f} s.</b></p>'
     yield (
         f'{done}<pre class="wb-said">{html.escape(text)}</pre>',
@@ -164,19 +172,37 @@ def _wire(
 ) -> None:
     """Let one button begin work that another one ends; outputs: the status first.
 
-    The work says itself that it has stopped, so that its event is over by then, and the button waits for it:
-    a page that is told to leave its event forgets clicks that come before it has done so.
+    work(visitor, *inputs) yields outputs. The visitor's name there is of this button alone: Cancel of one
+    part leaves another part's job running. The work says itself that it has stopped, so that its event is
+    over by then, and the button waits for it: a page that is told to leave its event forgets clicks that
+    come before it has done so.
     """
+    wish = gr.State(Wish())
 
-    def end(request: gr.Request) -> str:
-        running = jobs.stop(str(request.session_hash))
-        return '<p class="wb-status" role="status">Stopping …</p>' if running else _STOPPED
+    def mine(request: gr.Request) -> str:
+        return f"{request.session_hash} {go.elem_id}"
 
-    begun = go.click(lambda: gr.Button(interactive=False), None, go, **_LIGHT)
-    ended = begun.then(work, inputs, outputs, **_WORK)
+    def ask(wish: Wish, *values: Any) -> Any:
+        wish.ask(*values)
+        return gr.Button(interactive=False)
+
+    def run(wish: Wish, request: gr.Request) -> Iterator[Any]:
+        if (asked := wish.take()) is None:  # cancelled while it waited for others
+            yield [gr.skip()] * len(outputs)
+            return
+        yield from work(mine(request), *asked)
+
+    def end(wish: Wish, request: gr.Request) -> list[Any]:
+        if wish.drop():  # pressed again, it has its old place among those who wait
+            return [sets.status_html("Stopped before it began."), gr.Button(interactive=True)]
+        running = jobs.stop(mine(request))
+        return [sets.status_html("Stopping …") if running else _STOPPED, gr.skip()]
+
+    begun = go.click(ask, [wish, *inputs], go, **_LIGHT)
+    ended = begun.then(run, wish, outputs, **_WORK)
     for event in (ended.success, ended.failure):  # what `then` names "all" leaves failures out
         event(lambda: gr.Button(interactive=True), None, go, **_LIGHT)
-    stop.click(end, None, outputs[0], **_LIGHT)
+    stop.click(end, wish, [outputs[0], go], **_LIGHT)
 
 
 def _sheet(name: str) -> gr.Gallery:
@@ -213,11 +239,11 @@ def _own_part(shelf: Sets, jobs: Jobs) -> None:
     go, stop, outputs = _making("Make a data set", "own")
 
     @in_words
-    def take(files: Any, name: str, resolution: int, fit: str, captions: str, upscale: bool,
-             request: gr.Request) -> Iterator[tuple]:  # fmt: skip
+    def take(visitor: str, files: Any, name: str, resolution: int, fit: str, captions: str,
+             upscale: bool) -> Iterator[tuple]:  # fmt: skip
         folder = shelf.place(name)
         task = partial(_take, list(files or ()), folder, int(resolution), fit, captions, bool(upscale))
-        yield from _followed(jobs, task, folder, "Reading pictures", str(request.session_hash))
+        yield from _followed(jobs, task, folder, "Reading pictures", visitor)
 
     inputs = [files, name, resolution, fit, captions, upscale]
     _wire(go, stop, take, inputs, outputs, jobs)
@@ -228,7 +254,8 @@ def _take(
 ) -> Any:
     """Uploaded files, as they lie in the upload folder, to a data set; None when it was stopped.
 
-    Raises WorkbenchError where no picture can be taken, and for a name that a finished set of others has.
+    Where no picture was taken, the name stays free. Raises WorkbenchError then, unless it was stopped, and
+    for a name that a finished set of others has.
     """
     from workbench.datasets.own.importing import import_folder
     from workbench.datasets.own.taking import TakeConfig
@@ -236,21 +263,36 @@ def _take(
     with tempfile.TemporaryDirectory(prefix="workbench-own-") as room:
         source = gathered(files, Path(room) / folder.name)
         _refuse_taken(folder, source)
-        config = TakeConfig(resolution=resolution, fit=fit, upscale=upscale)
+        config, new = TakeConfig(resolution=resolution, fit=fit, upscale=upscale), not folder.exists()
         done = import_folder(
             source, folder, config=config, captions=captions, progress=_counting(job), stop=lambda: job.ending
         )
-    if not done.pictures and not done.stopped:
-        first = done.skipped[0]
-        raise WorkbenchError(
-            f"None of the {len(files)} files could be taken, {first.source} for one: {first.reason}. "
-            f"What to do: {first.do}."
-        )
-    return None if done.stopped else done
+    if done.pictures or done.stopped:
+        if new and not done.pictures:
+            shutil.rmtree(folder)
+        return None if done.stopped else done
+    if new:
+        shutil.rmtree(folder)  # a set of nothing would keep the name from the next try
+    raise WorkbenchError(_as_here(_none_taken(done.skipped)))
+
+
+def _none_taken(skipped: Sequence[Any]) -> str:
+    if not skipped:
+        return "What was given holds no files: drop pictures, or a ZIP of a folder with pictures in it."
+    first = skipped[0]
+    return f"No picture could be taken, {first.source} for one: {first.reason}. What to do: {first.do}."
+
+
+def _as_here(text: str) -> str:
+    """A text with the controls of this page in the place of the options of the command line."""
+    for option, control in _ON_THIS_PAGE.items():
+        text = text.replace(option, control)
+    return text
 
 
 def _refuse_taken(folder: Path, source: Path) -> None:
-    """Raises WorkbenchError where `folder` holds a finished set and `source` lacks a file of it.
+    """Raises WorkbenchError where `folder` holds a finished set, with a picture in it, and `source` lacks a
+    file of that.
 
     Every upload lies in a folder called like the set: to the import, other files are a source that changed,
     whose old pictures go.
@@ -258,7 +300,8 @@ def _refuse_taken(folder: Path, source: Path) -> None:
     from workbench.datasets.own.taking import read_journal
     from workbench.datasets.tree import walk
 
-    if not (folder / "metadata.jsonl").is_file():
+    metadata = folder / "metadata.jsonl"
+    if not metadata.is_file() or not metadata.stat().st_size:
         return
     here = {entry.name: (entry.size, entry.changed) for entry in walk(source)}
     journal = read_journal(folder)
@@ -291,29 +334,26 @@ def _look_part(shelf: Sets, jobs: Jobs, part: gr.Tab) -> None:
     summary, sheet = gr.HTML(elem_id="set-summary"), _sheet("set-sheet")
     status, report = gr.HTML(elem_id="set-status"), gr.HTML(elem_id="set-report")
 
-    @in_words
+    # What these two cannot do, they tell in their answer: they do not queue, and of such an event the page
+    # shows no error. And the list is there whatever is wrong with the set that is shown first.
     def show(name: str | None) -> tuple[str, Any, str, str]:
         if not name:
             said = "No data set here yet. Draw one, or bring your pictures."
             return f'<div class="wb-empty"><h3>{said}</h3></div>', [], "", ""
-        folder = shelf.get(name)
-        return sets.summary_html(folder), sets.pictures(folder), "", ""
+        return *sets.seen(shelf, name), ""
 
-    @in_words
     def look_again(name: str | None) -> tuple[Any, ...]:
         found = list(shelf.list())
         name = name if name in found else (found[0] if found else None)
         return gr.update(choices=found, value=name), *show(name)
 
     @in_words
-    def check_it(name: str | None, request: gr.Request) -> Iterator[tuple[str, str]]:
+    def check_it(visitor: str, name: str | None) -> Iterator[tuple[str, str]]:
         if not name:
             raise WorkbenchError("There is no data set to check: draw one, or bring your pictures.")
         folder, began = shelf.get(name), time.perf_counter()
         job = Job()
-        for job in jobs.run(
-            lambda job: sets.report_html(folder, _tokenizer(), job), str(request.session_hash)
-        ):
+        for job in jobs.run(lambda job: sets.report_html(folder, _tokenizer(), job), visitor):
             if not job.ending:
                 yield progress_html(job, began, "Looking at every picture"), gr.skip()
         yield (_STOPPED, gr.skip()) if job.result is None else ("", job.result)

@@ -3,6 +3,7 @@
 One at a time: two would halve each other's speed, and on a small machine run out of memory.
 """
 
+import contextlib
 import html
 import json
 import re
@@ -21,6 +22,10 @@ PRESETS = ("shepherd-32", "shepherd-64")  # those whose text comes from the CLIP
 ROOT = Path(__file__).resolve().parents[2]
 FEWEST, MOST = 64, 100_000_000  # images of a run
 _EVALUATED_FROM = 8_000  # images: an evaluation takes seconds, and a beginning has nothing to measure
+_OPTIONS = {  # of `workbench train`, beside the budget: what `settings` changes
+    "log_every_nimg": "--log-every", "sample_every_nimg": "--sample-every", "eval_every_nimg": "--eval-every",
+    "checkpoint_every_nimg": "--checkpoint-every", "ema_halflife_kimg": "--ema-halflife-kimg",
+}  # fmt: skip
 _GPU_LINES = (
     ("On a CUDA GPU, our first schedule: 128 px, 100 epochs, every 5 a checkpoint and a 3 × 3 grid.",
      "workbench train --preset seed-128 --data runs/datasets/flux --out runs/seed-128 --images 100epochs "
@@ -72,9 +77,9 @@ class Desk:
         """Finish the step, save and end; the run says that it is paused."""
         _background().ask(self.shelf.get(name).folder, "pause")
 
-    def stop(self, name: str) -> None:
-        """Finish the step, save and end; asked again, it leaves at once."""
-        _background().ask(self.shelf.get(name).folder, "stop")
+    def stop(self, name: str, *, at_once: bool = False) -> None:
+        """Finish the step, save and end; at_once, where it was asked before: leave with nothing saved."""
+        _background().ask(self.shelf.get(name).folder, "stop", at_once=at_once)
 
     def resume(self, name: str) -> None:
         """Go on from the last checkpoint, bit for bit. WorkbenchError while another run trains."""
@@ -91,7 +96,7 @@ class Desk:
 
     def busy(self) -> Run | None:
         """The run that trains now, whoever started it."""
-        return next((run for run in self.shelf.list().values() if _background().look(run.folder).alive), None)
+        return next((run for run in self.shelf.list().values() if _trains(run.folder)), None)
 
     def _refuse_if_busy(self) -> None:
         run = self.busy()
@@ -129,7 +134,10 @@ class Desk:
         found = []
         for run in self.shelf.list().values():
             facts = settings_of(run.folder)
-            if facts.get("config", {}).get("preset") == preset:
+            if facts.get("config", {}).get("preset") != preset:
+                continue
+            # A history that cannot be read is told where its run is looked at, and is no speed.
+            with contextlib.suppress(WorkbenchError, OSError):
                 rates = [rate for _, rate in series(records_of(run.folder), "images_per_s")]
                 found += [(median(rates), str(facts.get("machine", {}).get("cpu")))] if rates else []
         return found
@@ -185,11 +193,15 @@ def is_world(data: Path) -> bool:
 
 
 def shell_line(folder: Path, data: Path, preset: str, images: int) -> str:
-    """The command that trains the same from a terminal."""
-    config = settings(preset, images, judged=False)
+    """The command that trains the same from a terminal: what is not as the preset has it stands in it."""
+    from workbench.training.config import TrainConfig
+
+    config, usual = settings(preset, images, judged=is_world(data)), TrainConfig.for_preset(preset)
     words = ["workbench", "train", "--data", str(data), "--out", str(folder), "--preset", preset]
-    words += ["--images", str(images), "--sample-every", str(config.sample_every_nimg)]
-    words += ["--checkpoint-every", str(config.checkpoint_every_nimg)]
+    words += ["--images", str(images)]
+    for name, option in _OPTIONS.items():
+        value = getattr(config, name)
+        words += [option, str(value)] if value != getattr(usual, name) else []
     return shlex.join(words)
 
 
@@ -208,9 +220,26 @@ def gpu_lines_html() -> str:
     )
 
 
+def _trains(folder: Path) -> bool:
+    """Whether somebody trains in a folder, as far as we can see: one that is closed to us holds nobody up."""
+    try:
+        return bool(_background().look(folder).alive)
+    except OSError:
+        return False
+
+
 def free_name(shelf: Shelf, name: str = "my-run") -> str:
-    """This name, or the next of its kind that no run has yet: my-run, my-run-2."""
+    """This name, or the next of its kind whose folder no run has yet: my-run, my-run-2.
+
+    One that names no folder is given back as it is: what is wrong with it is told beside it.
+    """
     taken = {path.name for path in shelf.runs.iterdir()} if shelf.runs.is_dir() else set()
+    try:
+        if Sets(shelf.runs).place(name).name not in taken:
+            return name
+    except WorkbenchError:
+        return name
+    name = Sets(shelf.runs).place(name).name
     stem = re.sub(r"-\d+$", "", name)
     names = [name, *(f"{stem}-{k}" for k in range(2, 1000))]
     return next(name for name in names if name not in taken)

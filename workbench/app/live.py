@@ -20,8 +20,10 @@ class Progress:
     state: "starting", "running", "saving", "done", "paused", "stopped", "failed" or "still" (nobody trains
     it, and it is not at its end). ours: started from a page or a notebook, so that it can be paused here.
     seen, budget: images, budget None before config.json is there; rate: images a second; trouble: why it
-    failed. resumable: whether there are checkpoints to go on from, or nothing was trained yet. words: the
-    newest remarks of the trainer, oldest first. now: losses and D's verdicts of the last line.
+    failed. saved: images at the newest checkpoint, None without one; whole: whether it ended in the usual
+    way, which saves everything. resumable: whether there are checkpoints to go on from, or nothing was
+    trained yet. words: the newest remarks of the trainer, oldest first. now: losses and D's verdicts of the
+    last line.
     """
 
     state: str
@@ -30,6 +32,8 @@ class Progress:
     budget: int | None
     rate: float | None
     trouble: str | None
+    saved: int | None
+    whole: bool
     resumable: bool
     words: tuple[tuple[int, str], ...]
     now: dict[str, float]
@@ -49,7 +53,7 @@ class Progress:
 
 def look(folder: Path) -> Progress:
     """How the run in this folder goes now."""
-    from workbench.training import background  # brings psutil; the page is up before it
+    from workbench.training import background, checkpoint  # bring psutil, torch; the page is up before them
 
     trainer, records = background.look(folder), records_of(folder)
     steps = [record for record in records if record.get("kind") == "step"]
@@ -65,6 +69,8 @@ def look(folder: Path) -> Progress:
         budget=budget if isinstance(budget, int) else None,
         rate=median(rates) if rates else None,
         trouble=trainer.trouble,
+        saved=checkpoint.newest_nimg(folder),
+        whole=trainer.ended in ("done", "stopped", "paused"),
         resumable=not records or any((folder / "checkpoints").glob("step-*")),
         words=tuple(told[-_WORDS:]),
         now=_now(steps[-1]) if steps else {},
@@ -111,6 +117,11 @@ def live_html(run: Run, seen: Progress) -> str:
     return f'<div class="wb-live wb-{seen.state}">{said}{bar}{now}{_words(seen)}</div>'
 
 
+def says_saving(shown: str | None) -> bool:
+    """Whether this is `live_html` of a run that saves: what a visitor had before him when he pressed."""
+    return bool(shown) and shown.startswith('<div class="wb-live wb-saving">')
+
+
 def _sentence(run: Run, seen: Progress, count: str) -> tuple[str, str]:
     """(what is the matter, the rest of it)."""
     pace = f"{seen.rate:.3g} images a second" if seen.rate else "the speed is known after the first log line"
@@ -124,13 +135,26 @@ def _sentence(run: Run, seen: Progress, count: str) -> tuple[str, str]:
             "The pictures are read and the networks built; the first line comes soon.",
         ),
         "running": (f"Training: {count}.", f"{pace.capitalize()}{left}.{where}"),
-        "saving": ("Finishing this step, then saving.", f"{count} so far. Pressed again, it leaves at once."),
+        "saving": (
+            "Finishing this step, then saving.",
+            f"{count} so far. Stop, pressed again, leaves at once: what is not saved is lost.",
+        ),
         "done": (f"Done: {count}.", model),
-        "paused": (f"Paused at {count}.", f"Everything is saved.{goes_on}"),
-        "stopped": (f"Stopped at {count}.", f"Everything is saved. {model}{goes_on}"),
+        "paused": (f"Paused at {count}.", f"{_kept(seen)}{goes_on}"),
+        "stopped": (f"Stopped at {count}.", f"{_kept(seen)} {model}{goes_on}"),
         "failed": (f"Ended at {count}.", f"{seen.trouble}{goes_on if seen.seen else ''}"),
         "still": (f"Not training: {count}.", goes_on.strip()),
     }[seen.state]
+
+
+def _kept(seen: Progress) -> str:
+    """What there is of a run that was asked to end."""
+    if seen.whole or (seen.saved or 0) >= seen.seen > 0:
+        return "Everything is saved."
+    if not seen.seen:
+        return "Nothing was trained yet."
+    after = f"what came after image {seen.saved:,}" if seen.saved else "what it had learnt"
+    return f"It left at once: {after} is lost."
 
 
 def _words(seen: Progress) -> str:

@@ -193,9 +193,13 @@ def _player(run: Run, curves: dict[str, Series]) -> str:
 
 
 def _size(picture: Path) -> str:
-    """The attributes that keep a picture's place on the page until it is loaded."""
-    with Image.open(picture) as grid:
-        return f'width="{grid.width}" height="{grid.height}"'
+    """The attributes that keep a picture's place on the page until it is loaded; none for one that cannot be
+    read, because its run is being copied here."""
+    try:
+        with Image.open(picture) as grid:
+            return f'width="{grid.width}" height="{grid.height}"'
+    except OSError:
+        return ""
 
 
 def _events(records: list[dict[str, Any]]) -> str:

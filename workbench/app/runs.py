@@ -102,8 +102,11 @@ class Shelf:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run, or one that was just started from a page."""
-    return (folder / "history.jsonl").is_file() or (folder / ".process" / "start.json").is_file()
+    """Whether a folder holds a run, or one that was just started from a page. Closed to us, it holds none."""
+    try:
+        return (folder / "history.jsonl").is_file() or (folder / ".process" / "start.json").is_file()
+    except OSError:
+        return False
 
 
 def _free_name(name: str, taken: Iterable[str]) -> str:
@@ -136,12 +139,20 @@ def _records(folder: Path, size: int, changed: int) -> list[dict[str, Any]]:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """config.json of a run; empty where it is not written yet, or cannot be read."""
+    """config.json of a run; empty where it is not written yet, or cannot be read.
+
+    What it holds of `config` and `machine` are objects, or not there.
+    """
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        key: value for key, value in found.items()
+        if key not in ("config", "machine") or isinstance(value, dict)
+    }  # fmt: skip
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Stopped(Exception):
 
 
 class Jobs:
-    """One data set job for each visitor."""
+    """One data set job for each visitor (and part of the page, where the name says that too)."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -129,10 +129,15 @@ class Jobs:
         return True
 
 
+def status_html(sentence: str) -> str:
+    """A sentence in the place of a job's progress, which a screen reader says."""
+    return f'<p class="wb-status" role="status">{html.escape(sentence)}</p>'
+
+
 def progress_html(job: Job, began: float, doing: str) -> str:
     """A bar, how many of how many, and the time left."""
     if not job.total:
-        return f'<p class="wb-status" role="status">{doing} …</p>'
+        return status_html(f"{doing} …")
     share = job.done / job.total
     spent = time.perf_counter() - began
     left = f", about {spent / share * (1 - share):.0f} s left" if 0.02 < share < 1 and spent > 2 else ""
@@ -143,6 +148,18 @@ def progress_html(job: Job, began: float, doing: str) -> str:
 
 
 # --- what a set holds ---
+
+
+def seen(shelf: Sets, name: str) -> tuple[str, list[tuple[Any, str]], str]:
+    """(summary, sheet, status) of a set; what is wrong with it is its status, and the rest is shown."""
+    summary, sheet = "", []
+    try:
+        folder = shelf.get(name)
+        summary = summary_html(folder)
+        sheet = pictures(folder)
+    except (WorkbenchError, OSError) as error:
+        return summary, sheet, status_html(str(error))
+    return summary, sheet, ""
 
 
 def pictures(folder: Path, count: int = _SHOWN) -> list[tuple[Any, str]]:

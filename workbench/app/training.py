@@ -16,7 +16,7 @@ from workbench.app.launching import (
     gpu_lines_html,
     shell_line,
 )
-from workbench.app.live import live_html, look
+from workbench.app.live import live_html, look, says_saving
 from workbench.app.run_view import no_run_html, run_html
 from workbench.app.runs import Shelf
 from workbench.app.sets import Sets
@@ -59,26 +59,34 @@ def training_tab(shelf: Shelf, tab: gr.Tab) -> None:
         name = name if name in found else (found[0] if found else None)
         return [gr.update(choices=found, value=name), gr.Timer(active=True), *_changed(desk, name, None)]
 
+    def look_at(started: str | None) -> list[Any]:
+        return look_again(started) if started else [gr.skip()] * (2 + len(outputs))
+
     def told(act: Any) -> Any:
         @in_words
-        def done(name: str | None) -> list[Any]:
+        def done(name: str | None, seen: str | None) -> list[Any]:
             if not name:
                 raise WorkbenchError("There is no run to do that to: choose one in the list.")
-            act(name)
+            act(name, seen)
             return _changed(desk, name, None)
 
         return done
 
+    def end(name: str, seen: str | None) -> None:
+        # Another visitor may have asked already: leaving at once is for him alone who saw that it saves.
+        desk.stop(name, at_once=says_saving(seen))
+
     run.input(show, [run, shown], outputs, **_LIGHT)
     timer.tick(show, [run, shown], outputs, **_LIGHT)
     looked = [
-        event(look_again, source, [run, timer, *outputs], **_LIGHT)
-        for event, source in ((tab.select, run), (refresh.click, run), (begun.success, started))
+        event(look_again, run, [run, timer, *outputs], **_LIGHT) for event in (tab.select, refresh.click)
     ]
+    begun.success(look_at, started, [run, timer, *outputs], **_LIGHT)
     # The first look takes seconds; answered after a start, it would bring back the run chosen before.
     looked[0].then(lambda: gr.update(interactive=True), None, go, **_LIGHT)
-    for button, act in ((pause, desk.pause), (resume, desk.resume), (stop, desk.stop)):
-        button.click(told(act), run, outputs, **_ACT)
+    buttons = ((pause, lambda name, _: desk.pause(name)), (resume, lambda name, _: desk.resume(name)))
+    for button, act in (*buttons, (stop, end)):
+        button.click(told(act), [run, live], outputs, **_ACT)
 
 
 def _changed(desk: Desk, name: str | None, shown: dict | None) -> list[Any]:
@@ -95,7 +103,8 @@ def _changed(desk: Desk, name: str | None, shown: dict | None) -> list[Any]:
 def _now(desk: Desk, name: str | None) -> dict[str, Any]:
     """live, view: HTML; buttons: whether pause, resume and stop can be pressed.
 
-    A run that is gone or damaged is told in the place of its state, not as a notice every two seconds.
+    A run that is gone or damaged is told in the place of its state, not as a notice every two seconds: and
+    these events don't queue, so a notice would not be seen.
     """
     if not name:
         return {"live": "", "view": no_run_html(), "buttons": (False, False, False)}
@@ -103,12 +112,20 @@ def _now(desk: Desk, name: str | None) -> dict[str, Any]:
         run = desk.shelf.get(name)
         seen = look(run.folder)
         live, view = live_html(run, seen), run_html(run, alive=seen.alive)
-    except WorkbenchError as error:
-        said = f'<p class="wb-status" role="status">{html.escape(str(error))}</p>'
+    except Exception as error:  # noqa: BLE001 - a folder that anybody may have put there, told in its place
+        said = str(error) if isinstance(error, (WorkbenchError, OSError)) else _odd(name, error)
+        said = f'<p class="wb-status" role="status">{html.escape(said)}</p>'
         return {"live": said, "view": "", "buttons": (False, False, False)}
     pausable = seen.ours and seen.state in ("starting", "running")
     resumable = seen.resumable and seen.state in ("paused", "stopped", "failed", "still")
     return {"live": live, "view": view, "buttons": (pausable, resumable, seen.ours and seen.alive)}
+
+
+def _odd(name: str, error: Exception) -> str:
+    return (
+        f"The run {name} cannot be shown ({type(error).__name__}: {error}): its files are damaged, or no "
+        "training of this workbench wrote them. Choose another in the list."
+    )
 
 
 def _start_part(desk: Desk, tab: gr.Tab) -> tuple[gr.State, Any, gr.Button]:
@@ -132,30 +149,31 @@ def _start_part(desk: Desk, tab: gr.Tab) -> tuple[gr.State, Any, gr.Button]:
             gr.HTML(gpu_lines_html())
     form = [name, data, preset, images]
 
-    @in_words
     def reckon(name: str, data: str | None, preset: str, images: float) -> str:
         return _estimate_html(desk, name, data, preset, images)
 
-    @in_words
     def offer(name: str, data: str | None, preset: str, images: float) -> list[Any]:
         found = list(desk.sets.list())
         data = data if data in found else (found[0] if found else None)
         name = free_name(desk.shelf, name or "my-run")
         return [gr.update(choices=found, value=data), name, _estimate_html(desk, name, data, preset, images)]
 
+    def offer_next(started: str | None, *asked: Any) -> list[Any]:
+        return offer(*asked) if started else [gr.skip()] * 3  # a refused name stays, to be mended
+
     def begin(name: str, data: str | None, preset: str, images: float) -> list[Any]:
         try:
             begun = desk.start(name, data, preset, images)
         except (WorkbenchError, OSError) as error:
             said = f'<p class="wb-status" role="alert">{html.escape(str(error))}</p>'
-            return [gr.skip(), gr.skip(), said]
+            return [None, gr.skip(), said]
         return [begun, gr.update(open=False), ""]  # the run is what is looked at now
 
     tab.select(offer, form, [data, name, estimate], **_LIGHT)
     for control in form:
         control.change(reckon, form, estimate, trigger_mode="always_last", **_LIGHT)
     begun = go.click(begin, form, [started, part, refused], **_LIGHT)
-    begun.success(offer, form, [data, name, estimate], **_LIGHT)
+    begun.success(offer_next, [started, *form], [data, name, estimate], **_LIGHT)
     return started, begun, go
 
 
@@ -167,6 +185,6 @@ def _estimate_html(desk: Desk, name: str, data: str | None, preset: str, images:
     said = f'<p class="wb-status" role="status">{html.escape(desk.estimate(preset, images))}</p>'
     try:
         line = shell_line(desk.place(name), desk.sets.get(data), preset, check_budget(images))
-    except WorkbenchError as error:
+    except (WorkbenchError, OSError) as error:
         return f'{said}<p class="wb-hint">{html.escape(str(error))}</p>'
     return f'{said}<p class="wb-hint">The same in a terminal: <code>{html.escape(line)}</code></p>'

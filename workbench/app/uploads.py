@@ -6,6 +6,7 @@ A browser sends files without their folders, so a tree of pictures comes as a ZI
 import errno
 import lzma
 import os
+import re
 import shutil
 import zipfile
 import zlib
@@ -100,7 +101,8 @@ def _check(name: str, members: list[zipfile.ZipInfo]) -> None:
         if not path.parts or any(len(part.encode()) > _LONGEST_NAME for part in path.parts):
             said = "without a name" if not path.parts else f"of a name too long, {member.filename[:40]!r} …"
             raise WorkbenchError(f"{name} holds a file {said}: rename it and pack the folder again.")
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        drive = re.match(r"[A-Za-z]:", path.parts[0])  # but a time of day is in many a screenshot's name
+        if path.is_absolute() or ".." in path.parts or drive:
             raise WorkbenchError(
                 f"{name} holds {member.filename!r}, which leads out of the archive: pack the folder again."
             )

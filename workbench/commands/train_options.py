@@ -32,6 +32,8 @@ class Schedule:
     """Between two checkpoints."""
     grid: Grid = None
     """Shape of the grids, such as 3x3; 6x6 when left out."""
+    ema_halflife_kimg: Annotated[float | None, arg(metavar="KIMG")] = None
+    """Half-life of G's average, in thousands of images; the preset's when left out."""
     ema_rampup: Share = None
     """The half-life of G's average is at most this share of the images so far; 0.05 when left out."""
 
@@ -65,7 +67,9 @@ AS_PRESET, USUAL, UNWATCHED = Schedule(), Arithmetic(), Watching()
 
 def settings(schedule: Schedule, arithmetic: Arithmetic) -> dict[str, object]:
     """What was given, by the names of `TrainConfig`."""
-    lengths = {"images": schedule.images, "grid": schedule.grid, "ema_rampup": schedule.ema_rampup}
+    lengths = {
+        name: getattr(schedule, name) for name in ("images", "grid", "ema_halflife_kimg", "ema_rampup")
+    }
     for name in ("log", "sample", "eval", "checkpoint"):
         lengths[f"{name}_every_nimg"] = getattr(schedule, f"{name}_every")
     given = {name: value for name, value in lengths.items() if value is not None}

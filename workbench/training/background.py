@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,13 +54,16 @@ class Trainer:
 
     kind: "ours" (a process of this module, alive), "elsewhere" (another one, by the run's lock) or "none".
     asked: "pause" or "stop" once it was asked to end. began: when our process began, seconds since 1970.
-    trouble: why our process ended, where nobody had asked it to; None where all is well.
+    trouble: why our process ended, where nobody had asked it to; None where all is well. ended: how it did,
+    by its own word: "done", "stopped", "interrupted" (at once, nothing saved) or "error"; None where it runs,
+    and where it was killed before it could say.
     """
 
     kind: str
     asked: str | None = None
     began: float | None = None
     trouble: str | None = None
+    ended: str | None = None
 
     @property
     def alive(self) -> bool:
@@ -101,7 +105,7 @@ def look(run: str | Path) -> Trainer:
     run = Path(run).resolve()
     started = _read(run / FOLDER / _START)
     if _process(run, started) is not None:
-        return Trainer(kind="ours", asked=started["asked"], began=started["began"])
+        return Trainer(kind="ours", asked=started.get("asked"), began=started["began"])
     if is_held(run):
         return Trainer(kind="elsewhere")
     ours = started.get("run") == str(run)
@@ -110,14 +114,17 @@ def look(run: str | Path) -> Trainer:
         asked=started.get("asked") if ours else None,
         began=started.get("began") if ours else None,
         trouble=_trouble(run, started) if ours else None,
+        ended=_end(run, started).get("reason") if ours else None,
     )
 
 
-def ask(run: str | Path, for_what: str) -> None:
-    """Ask our process to finish its step, save and end; asked again, it leaves at once.
+def ask(run: str | Path, for_what: str, *, at_once: bool = False) -> None:
+    """Ask our process to finish its step, save and end.
 
-    for_what: "pause" or "stop", kept for whoever looks; both save, and both can be resumed. Only leaving at
-    once loses what came after the last checkpoint. Raises WorkbenchError where no process of ours trains.
+    for_what: "pause" or "stop", kept for whoever looks; both save, and both can be resumed. Asking again
+    changes that word alone. at_once: for those who know that it was asked before and cannot wait: then it
+    leaves, and what came after the last checkpoint is lost; the first time it saves all the same. Raises
+    WorkbenchError where no process of ours trains.
     """
     if for_what not in ("pause", "stop"):
         raise WorkbenchError(f"A training is asked to pause or to stop, not to {for_what!r}.")
@@ -131,10 +138,13 @@ def ask(run: str | Path, for_what: str) -> None:
             if other
             else f"Nothing is training in {run} any more."
         )
-    again = started["asked"] is not None
+    again = started.get("asked") is not None
     _write(run / FOLDER / _START, {**started, "asked": for_what})
     with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
-        process.send_signal(signal.SIGINT if again else signal.SIGTERM)
+        if not again:
+            process.send_signal(signal.SIGTERM)
+        elif at_once:
+            process.send_signal(signal.SIGINT)
 
 
 def wait(run: str | Path, timeout_s: float | None = None, *, every_s: float = 0.2) -> Trainer:
@@ -182,7 +192,9 @@ def _process(run: Path, started: dict) -> psutil.Process | None:
     """Our process of this run where it is alive; None where its number belongs to another by now."""
     for child in [child for child in _children if child.poll() is not None]:
         _children.remove(child)
-    if "pid" not in started or (started["run"], started["host"]) != (str(run), platform.node()):
+    if not started.keys() >= {"pid", "began", "run", "host"}:
+        return None  # about to start, or damaged
+    if (started["run"], started["host"]) != (str(run), platform.node()):
         return None  # another computer's, or the folder was copied
     try:
         process = psutil.Process(started["pid"])
@@ -195,12 +207,17 @@ def _process(run: Path, started: dict) -> psutil.Process | None:
 
 def _trouble(run: Path, started: dict) -> str | None:
     """Why our process ended, where nobody had asked it to."""
-    ended = _read(run / FOLDER / _END)
-    if ended.get("pid") == started.get("pid") and ended:
-        return ended["text"] if ended["reason"] == "error" else None
+    if ended := _end(run, started):
+        return ended.get("text") if ended.get("reason") == "error" else None
     if started.get("asked") or "pid" not in started:
         return None
     return "The process ended without a word: something killed it, or the computer was switched off."
+
+
+def _end(run: Path, started: dict) -> dict:
+    """How our process said it ended; empty where it has not."""
+    ended = _read(run / FOLDER / _END)
+    return ended if ended.get("pid") == started.get("pid") else {}
 
 
 def _read(file: Path) -> dict:
@@ -213,7 +230,8 @@ def _read(file: Path) -> dict:
 
 
 def _write(file: Path, facts: dict) -> None:
-    aside = file.with_name(f"{file.name}.{os.getpid()}")
+    # of this call alone: two visitors who press at once are two threads of one process
+    aside = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     aside.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
     os.replace(aside, file)
 

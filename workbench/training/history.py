@@ -114,10 +114,20 @@ def read_history(run: str | Path, kind: str | None = None, *, undone: bool = Fal
             raise WorkbenchError(
                 f"Line {number} of {path} is no JSON ({error}): the file is damaged."
             ) from error
+        if not isinstance(line, dict):
+            raise WorkbenchError(
+                f"Line {number} of {path} is {str(line)[:40]}, no object: the file is damaged."
+            )
         if line.get("event") == "rollback" and not undone:
-            lines = [
-                old for old in lines if old["kind"] == "event" or old["cur_nimg"] <= line["back_to_nimg"]
-            ]
+            try:
+                lines = [
+                    old for old in lines if old["kind"] == "event" or old["cur_nimg"] <= line["back_to_nimg"]
+                ]
+            except (KeyError, TypeError) as error:
+                raise WorkbenchError(
+                    f"Line {number} of {path} takes lines back and does not say which ({error!r}): the file "
+                    "is damaged."
+                ) from error
         lines.append(line)
     return [line for line in lines if kind is None or line["kind"] == kind]
 

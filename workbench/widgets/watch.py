@@ -83,41 +83,51 @@ class LiveRun(Watcher):
 
     def __init__(self, run: str | Path, job: Job, *, every_s: float = 1.0) -> None:
         super().__init__(run, job.config["images"], every_s=every_s)
-        self.job = job
+        self.job, self.asked = job, False
         self.button = ipywidgets.Button(description="Stop", tooltip="Finishes the step, saves and ends.")
         self.button.on_click(lambda _: self.stop())
         self.box.children = (self.button, *self.box.children)
-        atexit.register(self.stop)
+        atexit.register(self._ask)  # never at once: the kernel may end while it saves
 
     def start(self) -> LiveRun:
         """Begin, or go on; where it trains already, only watch."""
         if not background.look(self.run).alive:
             background.start(self.run, self.job)
+            self.asked = False
         self.button.disabled = False
         if self.thread is None or not self.thread.is_alive():
             super().__enter__()
         return self
 
     def stop(self) -> None:
-        """Ask it to finish its step, save and end; asked again, it leaves at once."""
-        if background.look(self.run).kind == "ours":
-            background.ask(self.run, "stop")
+        """Ask it to finish its step, save and end; asked again from here, it leaves at once."""
+        if self._ask(at_once=self.asked):
+            self.asked = True
+
+    def _ask(self, *, at_once: bool = False) -> bool:
+        """Ask our process to save and end; False where there is none. at_once: where it was asked before."""
+        ours = background.look(self.run).kind == "ours"
+        if ours:
+            background.ask(self.run, "stop", at_once=at_once)
             self.label.value = "finishing this step, then saving …"
+        return ours
 
     def wait(self) -> Result:
-        """How the training ended. Raises WorkbenchError with its own words where something went wrong."""
+        """How the training ended; stopped before its first line, at 0 images. Raises WorkbenchError with its
+        own words where something went wrong.
+        """
         try:
             trainer = background.wait(self.run)
-        except KeyboardInterrupt:  # the notebook's square button
-            self.stop()
+        except KeyboardInterrupt:  # the notebook's square button, which saves even after ours
+            self._ask()
             trainer = background.wait(self.run)
         self.button.disabled = True
         if self.thread is not None:
             self.__exit__()
         if trainer.trouble:
             raise WorkbenchError(trainer.trouble)
-        lines = read_history(self.run)
-        seen = lines[-1]["cur_nimg"]
+        lines = read_history(self.run) if (self.run / NAME).is_file() else []
+        seen = lines[-1]["cur_nimg"] if lines else 0
         seconds = next((line["seconds"] for line in reversed(lines) if line["kind"] == "step"), 0.0)
         reason = "done" if seen >= self.bar.max else "stopped"
         return Result(run=self.run, cur_nimg=seen, reason=reason, model=self.run / "model", seconds=seconds)
