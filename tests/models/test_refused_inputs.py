@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_models import TEXT_DIM, discriminator_config, features, generator_config
+from tiny_upsampler import tiny_upsampler
 
 from workbench.models.discriminator import Discriminator, pyramid_for
 from workbench.models.generator import Generator
@@ -50,6 +51,30 @@ def test_bank_sizes_that_do_not_match_are_told_with_those_given():
         ValueError, match=r"kernels lacks .* \[16\], it is \{4: 1, 8: 2\}: give one for each of \[4, 8, 16\]"
     ):
         generator_config(kernels={4: 1, 8: 2})
+
+
+@pytest.mark.parametrize(
+    "table", [{4: 31.9, 8: 32, 16: 32}, {4: True, 8: 32, 16: 32}, {4.0: 32, 8: 32, 16: 32}, 5]
+)
+def test_tables_are_never_rounded(table):
+    for config in (generator_config, discriminator_config):
+        with pytest.raises(ValueError, match=r"channels is .*: expected whole numbers by size"):
+            config(channels=table)
+    assert generator_config(channels={"4": 32, "8": 32, "16": 32}).channels[4] == 32  # as JSON has it
+
+
+@pytest.mark.parametrize("sizes", [(16.9, 4.2), ("x",), None, 3, (True,)])
+def test_lists_of_sizes_are_never_rounded(sizes):
+    for name in ("entries", "exits"):
+        with pytest.raises(ValueError, match=f"{name} is .*: expected a list of whole numbers"):
+            discriminator_config(**{name: sizes})
+
+
+@pytest.mark.parametrize("pace", [0, 0.0, -0.01, float("nan"), float("inf"), 10**400, True, None, "0.01"])
+def test_a_mapping_pace_that_would_draw_nan_is_refused(pace):
+    for config in (generator_config, tiny_upsampler):
+        with pytest.raises(ValueError, match=r"mapping_lr_mul is .*: expected a finite number above 0"):
+            config(mapping_lr_mul=pace)
 
 
 def test_pictures_that_are_not_square_and_captions_too_few_are_refused():

@@ -22,6 +22,7 @@ from workbench.models.checks import (
     check_resolution,
     check_text_dim,
     plain,
+    sizes_of,
     table_of,
 )
 from workbench.models.doors import check_judged
@@ -67,7 +68,7 @@ class DiscriminatorConfig:
             object.__setattr__(self, name, table_of(name, getattr(self, name), sizes, low=low))
         check_complete("channels", self.channels, self.sizes)
         for name in ("entries", "exits"):
-            object.__setattr__(self, name, tuple(int(v) for v in getattr(self, name)))
+            object.__setattr__(self, name, sizes_of(name, getattr(self, name)))
         r, falling = self.resolution, tuple(sorted(set(self.entries), reverse=True))
         if r not in self.entries or not set(self.entries) <= set(self.sizes) or self.entries != falling:
             raise WorkbenchError(

@@ -19,6 +19,7 @@ from workbench.models.attention import CrossAttention, SelfAttention
 from workbench.models.checks import (
     check_complete,
     check_counts,
+    check_positive,
     check_resolution,
     check_text_dim,
     plain,
@@ -67,6 +68,7 @@ class GeneratorConfig:
         check_text_dim(self.text_dim)
         check_counts(self, ("z_dim", "w_dim", "mapping_layers", "mlp_ratio"))
         check_counts(self, ("text_layers",), low=0)
+        check_positive(self, ("mapping_lr_mul",))
         for name in ("channels", "kernels", "blocks", "attention", "cross_attention"):
             object.__setattr__(self, name, table_of(name, getattr(self, name), self.sizes))
         for name in ("channels", "kernels", "blocks"):

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from workbench.errors import WorkbenchError
 from workbench.models import checkpointing
 from workbench.models.attention import SelfAttention
-from workbench.models.checks import check_complete, check_counts, check_text_dim, is_count, plain, table_of
+from workbench.models.checks import (
+    check_complete,
+    check_counts,
+    check_positive,
+    check_text_dim,
+    is_count,
+    plain,
+    table_of,
+)
 from workbench.models.discriminator import TrunkStage
 from workbench.models.doors import check_noise, check_styles, check_text
 from workbench.models.generator import SynthesisBlock
@@ -74,6 +82,7 @@ class UpsamplerConfig:
             raise WorkbenchError(f"factor is {self.factor!r}: expected one of {list(FACTORS)}.")
         check_counts(self, ("down", "z_dim", "w_dim", "mapping_layers", "mlp_ratio"))
         check_counts(self, ("text_layers",), low=0)
+        check_positive(self, ("mapping_lr_mul",))
         check_text_dim(self.text_dim)
         for name in ("channels", "kernels", "blocks", "attention", "cross_attention", "down_blocks"):
             object.__setattr__(self, name, table_of(name, getattr(self, name), self.levels))
