@@ -124,17 +124,27 @@ def compact_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
+def rounded_to_fp16(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with every float at the nearest value that fp16 holds, in its own dtype; integers stay.
+
+    Raises WorkbenchError for values beyond fp16, and for NaN.
+    """
+    rounded = {k: v.half().to(v.dtype) if v.is_floating_point() else v for k, v in state.items()}
+    for key, value in rounded.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise WorkbenchError(
+                f"{key} holds values beyond fp16 (65504) or NaN: the training went wrong. Take an earlier "
+                "checkpoint."
+            )
+    return rounded
+
+
 @torch.no_grad()
 def round_to_fp16(module: nn.Module) -> None:
-    """Round every float weight and buffer to a value that fp16 holds, so that saving in fp16 is exact."""
-    for key, value in module.state_dict().items():
-        if value.is_floating_point():
-            rounded = value.half().float()
-            if not torch.isfinite(rounded).all():
-                raise WorkbenchError(
-                    f"{key} holds values beyond fp16 (65504) or NaN: the training went wrong."
-                )
-            value.copy_(rounded)
+    """Round every float weight and buffer in place, so that saving in fp16 is exact (`rounded_to_fp16`)."""
+    own = module.state_dict()
+    for key, value in rounded_to_fp16(own).items():
+        own[key].copy_(value)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

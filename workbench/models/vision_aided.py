@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,10 @@ class VisionAidedConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.taps, list | tuple) or not all(isinstance(tap, str) for tap in self.taps):
+            raise WorkbenchError(
+                f"taps is {self.taps!r}: expected a list of names of layers. Write it like ('layer2',)."
+            )
         object.__setattr__(self, "taps", tuple(self.taps))
         if not self.taps:
             raise WorkbenchError(
@@ -74,6 +79,15 @@ def fold_batch_norm(tower: nn.Module) -> nn.Module:
                 module._modules[conv_name] = fuse_conv_bn_eval(conv, norm)
                 module._modules[norm_name] = nn.Identity()
     return tower
+
+
+def eyes_hash(clip: Clip) -> str:
+    """SHA-256 of what a CLIP sees by: names, shapes and float32 values of its image tower's weights."""
+    digest = sha256()
+    for name, value in sorted(clip.model.visual.state_dict().items()):
+        digest.update(f"{name} {list(value.shape)}\n".encode())
+        digest.update(value.float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class ImageTower(nn.Module):
