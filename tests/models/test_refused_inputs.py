@@ -25,6 +25,12 @@ def clip():
         ("a white dog", r"one text \('a white dog'\): expected a list of texts\. Write \[caption\]"),
         (["a dog", 7], r"Caption 1 is '7', a int: expected a text\. Pass str\(caption\)"),
         ([None], r"Caption 0 is 'None', a NoneType: expected a text"),
+        (None, r"The captions are 'None', a NoneType: expected a list of texts"),
+        (5, r"The captions are '5', a int: expected a list of texts"),
+        (
+            (c for c in ["a dog"]),
+            r"a generator: expected a list of texts\. Write \[caption\], or list\(captions\)",
+        ),
     ],
 )
 def test_captions_that_are_none_are_refused_by_every_reader(clip, captions, words):

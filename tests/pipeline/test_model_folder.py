@@ -331,4 +331,4 @@ def test_a_text_encoder_of_another_width_is_refused(folder):
     text = json.loads((folder / "text_encoder" / "config.json").read_text())
     text["text_cfg"]["width"] = 64
     (folder / "text_encoder" / "config.json").write_text(json.dumps(text))
-    refused(folder, r"doesn't fit its config|belong to different models")
+    refused(folder, r"does not fit its config|belong to different models")

@@ -19,12 +19,12 @@ from workbench.models.clip_io import (
     check_folder,
     load_strict,
     read_tensors,
-    rounded_to_fp16,
     write_folder,
     write_json,
     write_tensors,
 )
 from workbench.models.discriminator import Discriminator, DiscriminatorConfig
+from workbench.models.fp16 import rounded_to_fp16
 from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig, eyes_hash
 
 KIND = "critics"
