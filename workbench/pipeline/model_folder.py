@@ -274,6 +274,11 @@ def write_folder(
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise WorkbenchError(f"{folder} is a file: choose another folder for the model.")
+    if folder.name in ("", ".."):  # the folder is exchanged as a whole, from beside it
+        raise WorkbenchError(
+            f"{folder} is no name of a folder: a model is written beside it and moved there. Give it a name, "
+            f"such as {folder / 'model'}."
+        )
     full = folder.is_dir() and any(folder.iterdir())
     if full and not overwrite:
         raise WorkbenchError(f"{folder} holds files and is not overwritten: choose an empty or new folder.")
