@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_towers import VIT_CFG, WORDS
 
-from workbench.models.clip_io import round_to_fp16
+from workbench.models.fp16 import round_to_fp16
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import build_clip
 from workbench.models.tokens import BpeTokenizer

@@ -73,3 +73,14 @@ def test_cross_attention_sees_no_masked_word():
 def test_tokens_and_pictures_round_trip():
     x = torch.randn(2, 6, 4, 4).contiguous(memory_format=torch.channels_last)
     assert torch.equal(attention.picture_of(attention.tokens_of(x), x), x)
+
+
+def test_the_gradient_of_small_features_stays_finite_in_fp16():
+    """1 / sigma^2 alone leaves the range of fp16 where sigma is 1e-3; the gradient itself does not."""
+    torch.manual_seed(0)
+    x, g = 1e-3 * torch.randn(5, 16), torch.randn(5, 16)
+    x[0] = 0  # sigma is that of the epsilon
+    half, exact = x.half().requires_grad_(), x.half().double().requires_grad_()
+    (own,) = torch.autograd.grad(attention.PixelNorm()(half), half, g.half())
+    (expected,) = torch.autograd.grad(attention.PixelNorm()(exact), exact, g.half().double())
+    assert (own.double() - expected).abs().max() < 4e-3 * expected.abs().max()

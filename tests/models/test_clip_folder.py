@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from tiny_towers import CAPTIONS, VIT_CFG, WORDS
 
 from workbench.errors import WorkbenchError
-from workbench.models.clip_io import compact_state, round_to_fp16, write_folder
+from workbench.models.clip_io import write_folder
+from workbench.models.fp16 import compact_state, round_to_fp16
 from workbench.models.mini_clip import mini_clip_cfg
 from workbench.models.text import TextEncoder, load_clip, save_clip
 from workbench.models.tokens import BpeTokenizer, CompactTokenizer
@@ -133,15 +134,15 @@ def test_a_misfit_names_key_and_both_shapes(mini, folder):
     state = compact_state(mini.model.state_dict())
     state["positional_embedding"] = torch.zeros(7, 128)
     save_file(state, folder / "model.safetensors")
-    with pytest.raises(WorkbenchError, match=r"positional_embedding: expected \(32, 128\), found \(7, 128\)"):
+    with pytest.raises(WorkbenchError, match=r"positional_embedding: expected \[32, 128\], found \[7, 128\]"):
         load_clip(folder)
     del state["positional_embedding"]
     save_file(state, folder / "model.safetensors")
-    with pytest.raises(WorkbenchError, match=r"positional_embedding: expected \(32, 128\), found nothing"):
+    with pytest.raises(WorkbenchError, match=r"positional_embedding: expected \[32, 128\], found nothing"):
         load_clip(folder)
     state = {**compact_state(mini.model.state_dict()), "spare": torch.zeros(3)}
     save_file(state, folder / "model.safetensors")
-    with pytest.raises(WorkbenchError, match=r"spare: expected nothing, found \(3,\)"):
+    with pytest.raises(WorkbenchError, match=r"spare: expected nothing, found \[3\]"):
         load_clip(folder)
 
 
@@ -243,3 +244,60 @@ def test_towers_of_another_kind_are_refused(vit):
         TextEncoder({**config, "text_cfg": {"wings": 2}}, BpeTokenizer())
     with pytest.raises(WorkbenchError, match="SigLIP has a text tower that isn't CLIP's"):
         load_clip("ViT-B-16-SigLIP", "webli")
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        ("config.json", {"mean": None}, r"config.json holds 'None' as mean: expected three numbers"),
+        ("config.json", {"std": [1, 0, 1]}, r"holds '\[1, 0, 1\]' as std: expected three numbers"),
+        ("config.json", {"mean": [0.5]}, r"as mean: expected three numbers"),
+        ("config.json", {"model_cfg": [1]}, r"model_cfg of mini-clip is '\[1\]': expected an object"),
+        ("config.json", {"model_cfg": {"text_cfg": 5}}, r"model_cfg of mini-clip is .*: expected an object"),
+        ("vocabulary.json", {"words": 5}, r"vocabulary.json holds '5' as words: expected a list of texts"),
+        ("vocabulary.json", {"words": ["dog", 5]}, r"as words: expected a list of texts"),
+        ("vocabulary.json", {"bpe_ids": None}, r"holds 'None' as bpe_ids: expected a list of whole numbers"),
+        (
+            "vocabulary.json",
+            {"context_length": "32"},
+            r"holds '32' as context_length: expected a whole number",
+        ),
+    ],
+)
+def test_entries_of_another_kind_are_told_with_their_file(folder, file, changes, words):
+    edit(folder / file, **changes)
+    with pytest.raises(WorkbenchError, match=words) as caught:
+        load_clip(folder)
+    assert file != "vocabulary.json" or str(folder / file) in str(caught.value)
+
+
+def test_the_working_folder_and_the_home_folder_are_places_too(mini, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    save_clip(mini, ".")
+    assert os.getcwd() == str(here) and load_clip(here).name == load_clip(".").name == "mini-clip"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_clip(mini, "~/models/mini")
+    assert load_clip(tmp_path / "models/mini").name == "mini-clip"
+    assert sorted(os.listdir(tmp_path)) == ["here", "models"] and len(os.listdir(here)) == 3
+
+
+def test_a_new_file_of_an_exchange_that_fails_is_taken_back_too(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    replace = os.replace
+
+    def write(path):
+        for name in ("a.txt", "config.json"):
+            (path / name).write_text("new")
+
+    def on_a_bad_day(source, target):
+        if Path(target).name == "config.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", on_a_bad_day)
+    with pytest.raises(OSError, match="the disk is full"):
+        write_folder(".", write)
+    assert os.listdir(tmp_path) == ["model"] and os.listdir() == []

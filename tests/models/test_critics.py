@@ -1,5 +1,6 @@
 """A folder of D and its heads: the same verdicts after a round trip, and refusals that say what is wrong."""
 
+import copy
 import json
 
 import pytest
@@ -7,11 +8,13 @@ import tiny_models
 import torch
 
 from workbench.errors import WorkbenchError
+from workbench.latents.encoder import open_eyes
+from workbench.models.clip_io import save_clip
 from workbench.models.critics import load_critics, save_critics
 from workbench.models.discriminator import Discriminator
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.ops import box_pyramid
-from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig
+from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig, eyes_hash
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,52 @@ def test_half_copied_folders_pickles_and_other_clips_are_refused(critics, clip, 
     (folder / "model.pt").write_bytes(b"")
     with pytest.raises(WorkbenchError, match="pickle"):
         load_critics(folder, clip)
+
+
+def test_another_clip_is_refused_where_the_folder_tells_the_eyes(critics, clip, tmp_path):
+    torch.manual_seed(3)
+    other = new_mini_clip(["dog", "snow"])  # of the same shape, with fresh weights
+    folder = save_critics(tmp_path / "critics", *critics, clip=clip)
+    assert len(load_critics(folder, clip)) == 3
+    with pytest.raises(
+        WorkbenchError, match=r"judges the features of mini-clip .* load the CLIP it was trained"
+    ):
+        load_critics(folder, other)
+    assert load_critics(save_critics(tmp_path / "older", *critics), other)  # tells none, as what shipped
+
+
+def test_the_hash_of_the_eyes_is_the_one_that_encoders_are_bound_by(clip, tmp_path):
+    assert eyes_hash(clip) == open_eyes(save_clip(clip, tmp_path / "clip")).weight_hash
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("discriminator", None, "config.json lacks discriminator: copy"),
+        ("discriminator", {"new_option": 1}, "a discriminator this version does not know .*new_option"),
+        ("discriminator", {"entries": 3}, "describes no discriminator: entries"),
+        ("vision_aided", None, "config.json lacks vision_aided: copy"),
+        ("vision_aided", {"new_option": 1}, "a vision_aided this version does not know"),
+        ("vision_aided", {"taps": 5}, "describes no vision_aided: taps"),
+        ("clip", {}, "expected its name and the hash of its eyes"),
+    ],
+)
+def test_a_damaged_config_is_told_with_its_file(critics, clip, tmp_path, name, damage, words):
+    folder = save_critics(tmp_path / "critics", *critics)
+    config = json.loads((folder / "config.json").read_text())
+    if damage is None:
+        del config[name]
+    else:
+        config[name] = {**config.get(name, {}), **damage}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WorkbenchError, match=words):
+        load_critics(folder, clip)
+
+
+def test_weights_that_fp16_cannot_hold_are_not_written(critics, tmp_path):
+    D = copy.deepcopy(critics[0])
+    with torch.no_grad():
+        next(D.parameters()).fill_(1e5)
+    with pytest.raises(WorkbenchError, match=r"holds values beyond fp16 \(65504\)"):
+        save_critics(tmp_path / "critics", D, critics[1])
+    assert not (tmp_path / "critics").exists()

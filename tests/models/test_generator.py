@@ -7,7 +7,7 @@ from tiny_models import features, generator_config
 from workbench.errors import WorkbenchError
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.ops import upsample
-from workbench.models.presets import preset, preset_names
+from workbench.models.presets import PRESETS, preset
 
 
 def test_pyramid_has_every_size_and_the_largest_first():
@@ -97,7 +97,7 @@ def test_refuses_what_does_not_fit(changes, words):
         generator_config(**changes)
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_build_and_keep_widths_in_multiples_of_32(name):
     chosen = preset(name)
     assert all(c % 32 == 0 for c in chosen.generator.channels.values())

@@ -170,3 +170,33 @@ def test_kept_products_follow_the_weights():
         changed = layer(x, w)
     assert not torch.allclose(changed, exact)
     assert torch.equal(changed, layer(x, w).detach())
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (4,), (5,), (4, 3, 2, 2)])
+def test_the_state_of_a_tensor_tells_writes_that_torch_does_not_count(shape):
+    t = torch.nn.Parameter(torch.ones(shape))
+    states = [ops.state_of(t), ops.state_of(t)]
+    assert states[0] == states[1] and t._version == 0
+    t.data.mul_(1.5)
+    assert t._version == 0 and ops.state_of(t) != states[0]
+
+
+def test_kept_products_follow_writes_through_data():
+    layer = ops.AdaptiveConv2d(4, 4, 3, w_dim=8, kernels=2).to(memory_format=torch.channels_last)
+    x, w = torch.randn(2, 4, 6, 6), torch.randn(2, 8)
+    with torch.no_grad():
+        exact = layer(x, w)
+        layer.weight.data.mul_(3)  # demodulation takes a scale away again
+        torch.testing.assert_close(layer(x, w), exact)
+
+
+def test_a_layer_made_in_inference_mode_works_and_keeps_nothing():
+    with torch.inference_mode():
+        layer = ops.AdaptiveConv2d(4, 4, 3, w_dim=8, kernels=2)
+        x, w = torch.randn(2, 4, 6, 6), torch.randn(2, 8)
+        exact = layer(x, w)
+        layer.weight[0, 0, 1, 1] += 1  # neither counted nor looked at
+        changed = layer(x, w)
+    fresh = ops.AdaptiveConv2d(4, 4, 3, w_dim=8, kernels=2)
+    fresh.load_state_dict(layer.state_dict())
+    assert torch.equal(fresh(x.clone(), w.clone()), changed) and not torch.equal(changed, exact)

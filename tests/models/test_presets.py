@@ -11,7 +11,7 @@ from workbench.errors import WorkbenchError
 from workbench.models import params
 from workbench.models.discriminator import DiscriminatorConfig
 from workbench.models.generator import Generator, GeneratorConfig
-from workbench.models.presets import preset, preset_names
+from workbench.models.presets import PRESETS, preset
 from workbench.models.vision_aided import VisionAidedConfig
 from workbench.training.config import TrainConfig
 
@@ -101,7 +101,7 @@ def test_the_papers_preset_has_its_fifteen_predictions_and_depths():
     assert depth["32"] == [(0, 0), (1, 1)] and depth["4"] == [(0, 0)] * 3 and depth["64"] == [(0, 0)] * 2
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_counted_whole_and_has_settings_that_train(name):
     chosen = preset(name)
     counted = params.count(chosen)
@@ -111,7 +111,7 @@ def test_every_preset_is_counted_whole_and_has_settings_that_train(name):
     assert TrainConfig.for_preset(name).batch_size % 2 == 0
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", PRESETS)
 def test_configs_come_back_from_json(name):
     chosen = preset(name)
     for config in filter(None, (chosen.generator, chosen.discriminator, chosen.vision_aided)):

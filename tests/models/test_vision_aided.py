@@ -102,6 +102,23 @@ def test_empty_taps_are_refused():
         VisionAidedConfig(taps=())
 
 
+def test_taps_from_coarse_to_fine_are_refused():
+    clip = new_mini_clip(["dog", "snow"])
+    config = VisionAidedConfig(taps=("layer2", "layer1"), proj=8, width=8, embed_dim=None)
+    tower = ImageTower(clip, config.taps, torch.float32)
+    maps, _ = tower(torch.zeros(2, 3, 64, 64))
+    heads = VisionAided(config, [m.shape[1] for m in maps])
+    with pytest.raises(
+        WorkbenchError, match=r"taps \['layer2', 'layer1'\] have sides \[8, 16\]: expected the finest"
+    ):
+        heads(maps, None)
+    with pytest.raises(WorkbenchError, match=r"sides \[12, 8\]: expected the finest first"):
+        heads(
+            [maps[0].new_zeros(2, m.shape[1], side, side) for m, side in zip(maps, (12, 8), strict=True)],
+            None,
+        )
+
+
 # --- a Vision Transformer as image tower --------------------------------------------------------------------
 
 BLOCKS = tuple(f"transformer.resblocks.{i}" for i in (0, 1, 2))

@@ -135,6 +135,28 @@ def test_a_trained_generator_never_gets_a_stale_prompt(pipe, text_encoder):
     )
 
 
+def test_weights_written_through_data_are_told_by_hash_and_picture(pipe, text_encoder):
+    """An EMA loop over `p.data` leaves torch's count of writes as it is."""
+    before = pipe(PROMPTS[0], truncation=0.5)
+    for parameter in pipe.G.parameters():
+        parameter.data.lerp_(torch.ones_like(parameter), 0.1)
+    after = pipe(PROMPTS[0], truncation=0.5)
+    fresh = Pipeline(pipe.G, text_encoder, pipe.card)(PROMPTS[0], truncation=0.5)
+    assert torch.equal(after.images, fresh.images) and not torch.equal(after.images, before.images)
+    hashes = [samples.recipes[0]["weight_hash"] for samples in (before, after, fresh)]
+    assert hashes[0] != hashes[1] == hashes[2]
+
+
+def test_a_pipeline_made_in_inference_mode_draws_the_same(folder):
+    expected = Pipeline.from_pretrained(folder, device="cpu")(PROMPTS[0], truncation=0.5)
+    with torch.inference_mode():
+        made = Pipeline.from_pretrained(folder, device="cpu")
+        inside = made(PROMPTS[0], truncation=0.5)
+    for samples in (inside, made(PROMPTS[0], truncation=0.5)):
+        assert torch.equal(samples.images, expected.images)
+        assert samples.recipes[0]["weight_hash"] == expected.recipes[0]["weight_hash"]
+
+
 def test_many_prompts_stay_within_the_cache(pipe):
     prompts = [f"white dog {'very ' * k}" for k in range(15)] + [f"black dog {k}" for k in range(130)]
     first = pipe(prompts[0]).images

@@ -331,4 +331,14 @@ def test_a_text_encoder_of_another_width_is_refused(folder):
     text = json.loads((folder / "text_encoder" / "config.json").read_text())
     text["text_cfg"]["width"] = 64
     (folder / "text_encoder" / "config.json").write_text(json.dumps(text))
-    refused(folder, r"doesn't fit its config|belong to different models")
+    refused(folder, r"does not fit its config|belong to different models")
+
+
+def test_a_place_without_a_name_is_refused(pipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in (".", "..", "/"):
+        with pytest.raises(
+            WorkbenchError, match=r"is no name of a folder: .* Give it a name, such as .*model"
+        ):
+            pipe.save_pretrained(place, overwrite=True)
+    assert not any(tmp_path.iterdir())

@@ -138,6 +138,26 @@ def test_the_asking_place_is_framed_in_white():
     assert shown.image.getpixel((64, 64)) == (0, 0, 0)
 
 
+def test_every_kernel_of_the_widest_bank_has_a_name_and_a_colour_of_its_own(monkeypatch):
+    drawn = []
+    plot = theory.plot
+    monkeypatch.setattr(
+        theory,
+        "plot",
+        lambda figure, *args, **options: drawn.append(figure) or plot(figure, *args, **options),
+    )
+    selection = {"8 px": torch.full((2, 2), 1 / 2), "16 px": torch.full((2, 8), 1 / 8)}
+    shown = theory.kernel_bars(selection, ["a dog", "a cat"], "two banks")
+    legend = drawn[0].legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [f"kernel {k}" for k in range(1, 9)]
+    assert len({patch.get_facecolor() for patch in legend.get_patches()}) == 8
+    assert isinstance(shown, Picture)
+
+
+def test_a_model_without_banks_gets_a_sentence():
+    assert "nothing to choose" in theory.kernel_bars({}, ["a dog"], "no bank").plain
+
+
 def test_plots_are_small_drawings():
     selection = {"8 px, block 1, conv 1": torch.tensor([[0.2, 0.8], [0.5, 0.5]])}
     table = torch.tensor([[1.0, 2.0], [float("nan"), 0.5]])

@@ -25,7 +25,9 @@ SWITCHES = {
     "kernel choice": "All kernels of a bank are mixed alike, whatever the prompt.",
 }
 _SIDE = 96  # pixels of the pictures as sent; the page scales them
-_KERNEL_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#999999")
+_KERNEL_COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#999999", "#F0E442", "#332288",
+)  # fmt: skip
 _NOT_HERE = {
     "matching": "The discriminator and its losses are at work in training only: "
     "the notebook <code>01_theory</code> shows them judging pictures under true and false captions.",
@@ -152,7 +154,7 @@ def kernels_html(selection: dict[str, Any]) -> str:
     rows = []
     for name, shares in selection.items():
         cells = "".join(
-            f'<i style="width:{100 * share:.1f}%;background:{_KERNEL_COLOURS[k % 6]}" '
+            f'<i style="width:{100 * share:.1f}%;background:{_KERNEL_COLOURS[k % len(_KERNEL_COLOURS)]}" '
             f'title="kernel {k + 1}: {share:.0%}"></i>'
             for k, share in enumerate(shares[0].tolist())
         )

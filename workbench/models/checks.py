@@ -1,7 +1,8 @@
-"""What the configs of the networks refuse, and how they are written down: shared by G and D."""
+"""What the configs of the networks refuse, and how they are written down: for G, the upsampler and D."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, fields
 
@@ -41,17 +42,40 @@ def check_text_dim(text_dim: object) -> None:
         )
 
 
+def check_positive(config: object, names: Iterable[str]) -> None:
+    """Raises WorkbenchError for a field that is not a finite number above 0."""
+    for name in names:
+        value = getattr(config, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value <= sys.float_info.max:
+            raise WorkbenchError(
+                f"{name} is {value!r}: expected a finite number above 0. Leave it out for its default."
+            )
+
+
+def sizes_of(name: str, sizes: object) -> tuple[int, ...]:
+    """A list of sizes as a tuple. Raises WorkbenchError unless it holds whole numbers alone."""
+    if not isinstance(sizes, list | tuple) or not all(is_count(size, 1) for size in sizes):
+        raise WorkbenchError(
+            f"{name} is {sizes!r}: expected a list of whole numbers of at least 1. Write it like (8, 4)."
+        )
+    return tuple(sizes)
+
+
 def table_of(name: str, table: Mapping, sizes: tuple[int, ...] | None, *, low: int = 0) -> dict[int, int]:
     """A table keyed by feature size with whole numbers, as JSON may have turned its keys to text.
 
-    sizes: the keys allowed (None = any). Raises WorkbenchError for other keys, or for a value below `low`.
+    sizes: the keys allowed (None = any). Raises WorkbenchError for other keys, for numbers that are not
+    whole (31.9, True), or for a value below `low`.
     """
     try:
-        clean = {int(size): int(count) for size, count in table.items()}
-    except (TypeError, ValueError, AttributeError) as error:
+        clean = {int(size) if isinstance(size, str) else size: count for size, count in table.items()}
+    except (TypeError, ValueError, AttributeError):
+        clean = {None: None}
+    if not all(isinstance(v, int) and not isinstance(v, bool) for pair in clean.items() for v in pair):
         raise WorkbenchError(
             f"{name} is {table!r}: expected whole numbers by size. Write it like {{8: 1, 16: 1}}."
-        ) from error
+        )
     if sizes is not None and (stray := sorted(set(clean) - set(sizes))):
         raise WorkbenchError(
             f"{name} speaks of sizes {stray}, but one of {max(sizes)} px has {list(sizes)}: remove them."

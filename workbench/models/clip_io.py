@@ -6,6 +6,7 @@ A CLIP folder holds `config.json` ({"schema": 1, "kind": "clip", "model_cfg": op
 """
 
 import json
+import math
 import os
 import shutil
 import uuid
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from workbench.errors import WorkbenchError
 from workbench.images import clear_os_error
 from workbench.models.factored import Factors, packed, unpacked
+from workbench.models.fp16 import compact_state
 from workbench.models.tokens import BpeTokenizer, Tokenizer, check_captions, tokenizer_from_json
 
 SCHEMA = 1
@@ -81,9 +83,14 @@ def build_clip(
     model_cfg: dict, tokenizer: Tokenizer, *, name: str = "clip", device: str | torch.device = "cpu"
 ) -> Clip:
     """A CLIP with fresh weights from open_clip's `model_cfg` (embed_dim, vision_cfg, text_cfg, …)."""
+    text_cfg = model_cfg.get("text_cfg", {}) if isinstance(model_cfg, dict) else None
+    if not isinstance(text_cfg, dict):
+        raise WorkbenchError(
+            f"The model_cfg of {name} is {str(model_cfg)[:60]!r}: expected an object with embed_dim, "
+            "vision_cfg and text_cfg as open_clip names them. Get the model folder again."
+        )
     cfg = deepcopy(model_cfg)
     custom = cfg.pop("custom_text", False)
-    text_cfg = cfg.get("text_cfg", {})
     if text_cfg.get("vocab_size", 49408) != tokenizer.vocab_size:
         raise WorkbenchError(
             f"The text tower of {name} has {text_cfg.get('vocab_size', 49408)} tokens, its vocabulary "
@@ -101,40 +108,26 @@ def build_clip(
     return Clip(model.to(device), tokenizer, size, name, deepcopy(model_cfg))
 
 
+def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str | Path) -> None:
+    """Keys and shapes, strictly. Raises WorkbenchError for the first that differs, with both shapes."""
+    wrong = []
+    for key in dict.fromkeys([*expected, *found]):
+        sides = [list(side[key].shape) if key in side else "nothing" for side in (expected, found)]
+        if sides[0] != sides[1]:
+            wrong.append((key, *sides))
+    if wrong:
+        key, want, have = wrong[0]
+        more = f" ({len(wrong) - 1} more differ)" if len(wrong) > 1 else ""
+        raise WorkbenchError(
+            f"{where} does not fit its config.json at {key}: expected {want}, found {have}{more}. "
+            "The files come from different models: copy the folder again."
+        )
+
+
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Copy `state` into `module`; a missing, spare or misshapen tensor is named with both shapes."""
-    own = module.state_dict()
-    for key in [*own, *state]:
-        expected = tuple(own[key].shape) if key in own else "nothing"
-        found = tuple(state[key].shape) if key in state else "nothing"
-        if expected != found:
-            raise WorkbenchError(
-                f"{where} doesn't fit its config at {key}: expected {expected}, found {found}. "
-                "The files come from different models: get the folder again."
-            )
+    """Copy `state` into `module`. Raises WorkbenchError as `check_shapes` does."""
+    check_shapes(module.state_dict(), state, where)
     module.load_state_dict(state)
-
-
-def compact_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state on the CPU, in fp16 where that loses nothing for any tensor; else as it is."""
-    state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    floats = [value for value in state.values() if value.dtype == torch.float32]
-    if all(torch.equal(value.half().float(), value) for value in floats):
-        state = {key: value.half() if value.dtype == torch.float32 else value for key, value in state.items()}
-    return state
-
-
-@torch.no_grad()
-def round_to_fp16(module: nn.Module) -> None:
-    """Round every float weight and buffer to a value that fp16 holds, so that saving in fp16 is exact."""
-    for key, value in module.state_dict().items():
-        if value.is_floating_point():
-            rounded = value.half().float()
-            if not torch.isfinite(rounded).all():
-                raise WorkbenchError(
-                    f"{key} holds values beyond fp16 (65504) or NaN: the training went wrong."
-                )
-            value.copy_(rounded)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -197,7 +190,8 @@ def write_folder(folder: str | Path, write: Callable[[Path], None], *, overwrite
     With overwrite, entries of the same name (subfolders as a whole) are replaced and all others stay. A full
     disk or a missing permission is an OSError of one sentence, and the folder is as it was.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
+    place = Path(os.path.abspath(folder))  # "." has a name only so
     if folder.exists() and not folder.is_dir():
         raise WorkbenchError(f"{folder} is a file: expected a folder that is new or empty.")
     full = folder.is_dir() and any(folder.iterdir())
@@ -206,14 +200,14 @@ def write_folder(folder: str | Path, write: Callable[[Path], None], *, overwrite
             f"{folder} already holds files, and nothing is overwritten: choose a new or empty folder."
         )
     tag = uuid.uuid4().hex[:8]
-    beside = folder.with_name(f"{folder.name}.tmp-{tag}")
+    beside = place.parent / f"{place.name}.tmp-{tag}"
     try:
         beside.mkdir(parents=True)
         write(beside)
-        if full:
-            _exchange(beside, folder, folder.with_name(f"{folder.name}.old-{tag}"))
+        if full or place == Path.cwd():  # a process whose own folder is replaced stands in none
+            _exchange(beside, place, place.parent / f"{place.name}.old-{tag}")
         else:
-            os.replace(beside, folder)
+            os.replace(beside, place)
     except OSError as error:
         raise clear_os_error(error, folder) from error
     finally:
@@ -227,15 +221,17 @@ def _exchange(beside: Path, folder: Path, old: Path) -> None:
     What they replace waits in `old`, and goes back if one cannot be moved.
     """
     old.mkdir()
+    paths = sorted(beside.iterdir(), key=lambda p: p.name == "config.json")
     try:
-        for path in sorted(beside.iterdir(), key=lambda p: p.name == "config.json"):
+        for path in paths:
             if (folder / path.name).exists():
                 os.replace(folder / path.name, old / path.name)  # a folder cannot be replaced while full
             os.replace(path, folder / path.name)
     except OSError:
+        for path in paths:
+            if not path.exists():
+                os.replace(folder / path.name, path)
         for path in old.iterdir():
-            if (folder / path.name).exists():
-                os.replace(folder / path.name, beside / path.name)
             os.replace(path, folder / path.name)
         old.rmdir()
         raise
@@ -271,14 +267,30 @@ def _load_folder(folder: Path, device: str | torch.device) -> Clip:
         raise WorkbenchError(
             f"{folder}/config.json lacks {', '.join(sorted(known - set(config)))}: get the folder again."
         )
-    tokenizer = tokenizer_from_json(read_json(folder / "vocabulary.json"))
-    clip = build_clip(config["model_cfg"], tokenizer, name=config["name"])
+    for name in ("mean", "std"):
+        if not _is_channels(config[name], low=0.0 if name == "std" else -math.inf):
+            raise WorkbenchError(
+                f"{folder}/config.json holds {str(config[name])[:40]!r} as {name}: expected three numbers, "
+                "one a channel (std above 0). Get the folder again."
+            )
+    words = folder / "vocabulary.json"
+    tokenizer = tokenizer_from_json(read_json(words), str(words))
+    clip = build_clip(config["model_cfg"], tokenizer, name=str(config["name"]))
     state, clip.factors = unpacked(read_tensors(folder / "model.safetensors"))
     load_strict(clip.model, state, str(folder / "model.safetensors"))
     clip.mean, clip.std = tuple(config["mean"]), tuple(config["std"])
     clip.facts = {key: value for key, value in config.items() if key not in known}
     clip.model.to(device).eval().requires_grad_(False)
     return clip
+
+
+def _is_channels(values: object, low: float) -> bool:
+    """Whether it is three finite numbers above `low`."""
+    return (
+        isinstance(values, list | tuple)
+        and len(values) == 3
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and low < v < math.inf for v in values)
+    )
 
 
 def _find_weights(name: str, pretrained: str, tag_cfg: dict) -> Path:

@@ -5,6 +5,7 @@ config.json, discriminator.safetensors, vision_aided.safetensors (fp16; the froz
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from workbench.models.clip_io import (
     write_tensors,
 )
 from workbench.models.discriminator import Discriminator, DiscriminatorConfig
-from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig
+from workbench.models.fp16 import rounded_to_fp16
+from workbench.models.vision_aided import ImageTower, VisionAided, VisionAidedConfig, eyes_hash
 
 KIND = "critics"
 _FILES = ("config.json", "discriminator.safetensors", "vision_aided.safetensors")
@@ -35,14 +37,21 @@ def save_critics(
     heads: VisionAided,
     facts: dict | None = None,
     *,
+    clip: Clip | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write D and the heads, rounded to fp16; facts: what else config.json should say (data, images, …)."""
+    """Write D and the heads, rounded to fp16; facts: what else config.json should say (data, images, …).
+
+    clip: the one whose features the heads judge; where it is given, no other is taken for it later. Raises
+    WorkbenchError for weights that fp16 can't hold.
+    """
 
     def write(path: Path) -> None:
-        write_tensors(path / "discriminator.safetensors", _rounded(D))
-        write_tensors(path / "vision_aided.safetensors", _rounded(heads))
+        write_tensors(path / "discriminator.safetensors", rounded_to_fp16(D.state_dict()))
+        write_tensors(path / "vision_aided.safetensors", rounded_to_fp16(heads.state_dict()))
         config = {"schema": SCHEMA, "kind": KIND, **(facts or {})}
+        if clip is not None:
+            config["clip"] = {"name": clip.name, "eyes": eyes_hash(clip)}
         config |= {"discriminator": D.config.to_json(), "vision_aided": heads.config.to_json()}
         write_json(path / "config.json", config)
 
@@ -53,11 +62,13 @@ def load_critics(folder: str | Path, clip: Clip) -> tuple[Discriminator, VisionA
     """(D, heads, the frozen tower whose features the heads judge), in fp32 on the CPU, in eval mode.
 
     Raises WorkbenchError for a folder that is missing, half copied, damaged or of another kind, and for a
-    CLIP that is not the one the heads were trained on.
+    CLIP that is not the one the heads were trained on: by the hash of its image tower where the folder tells
+    it, by the width of its embeddings and its maps where it doesn't.
     """
     folder = Path(folder)
     config, D = _discriminator(folder)
-    heads_config = VisionAidedConfig(**config["vision_aided"])
+    heads_config = _described(VisionAidedConfig, config, "vision_aided", folder)
+    _check_clip(config.get("clip"), clip, folder)
     tower = ImageTower(clip, heads_config.taps, torch.float32)
     channels, embed_dim = tower.widths()
     if embed_dim != heads_config.embed_dim:
@@ -86,14 +97,40 @@ def read_critics(folder: str | Path) -> dict[str, dict[str, Tensor]]:
 def _discriminator(folder: Path) -> tuple[dict[str, Any], Discriminator]:
     """The folder's facts, and its D."""
     config = check_folder(folder, KIND, _FILES)
-    D = Discriminator(DiscriminatorConfig(**config["discriminator"]))
+    D = Discriminator(_described(DiscriminatorConfig, config, "discriminator", folder))
     _load(D, folder / "discriminator.safetensors")
     return config, D
 
 
-def _rounded(module: nn.Module) -> dict[str, Tensor]:
-    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-    return {n: t.half().to(t.dtype) if t.is_floating_point() else t for n, t in state.items()}
+def _described(kind: Callable[..., Any], config: dict[str, Any], name: str, folder: Path) -> Any:
+    """The config of D or of the heads. Raises WorkbenchError where config.json has none that can be read."""
+    try:
+        return kind(**config[name])
+    except KeyError as error:
+        raise WorkbenchError(f"{folder}/config.json lacks {name}: copy the folder again.") from error
+    except TypeError as error:
+        raise WorkbenchError(
+            f"{folder}/config.json describes a {name} this version does not know ({error}): update the "
+            "workbench, or copy the folder again."
+        ) from error
+    except WorkbenchError as error:
+        raise WorkbenchError(f"{folder}/config.json describes no {name}: {error}") from error
+
+
+def _check_clip(told: Any, clip: Clip, folder: Path) -> None:
+    """Raises WorkbenchError where the folder tells another CLIP's hash; older folders tell none."""
+    if told is None:
+        return
+    if not isinstance(told, dict) or "eyes" not in told:
+        raise WorkbenchError(
+            f"{folder}/config.json holds {str(told)[:40]!r} as clip: expected its name and the hash of its "
+            "eyes. Copy the folder again."
+        )
+    if (found := eyes_hash(clip)) != told["eyes"]:
+        raise WorkbenchError(
+            f"{folder} judges the features of {told.get('name')} (image tower {str(told['eyes'])[:10]}…), "
+            f"but this CLIP is {clip.name} ({found[:10]}…): load the CLIP it was trained with."
+        )
 
 
 def _load(module: nn.Module, file: Path) -> None:

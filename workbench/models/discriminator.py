@@ -22,8 +22,10 @@ from workbench.models.checks import (
     check_resolution,
     check_text_dim,
     plain,
+    sizes_of,
     table_of,
 )
+from workbench.models.doors import check_judged
 from workbench.models.lightweight import DECODED_FROM, Decoder
 from workbench.models.mapping import TextTransformer
 from workbench.models.ops import LEAKY_GAIN, EqualConv2d, EqualLinear, downsample, leaky, widen
@@ -66,7 +68,7 @@ class DiscriminatorConfig:
             object.__setattr__(self, name, table_of(name, getattr(self, name), sizes, low=low))
         check_complete("channels", self.channels, self.sizes)
         for name in ("entries", "exits"):
-            object.__setattr__(self, name, tuple(int(v) for v in getattr(self, name)))
+            object.__setattr__(self, name, sizes_of(name, getattr(self, name)))
         r, falling = self.resolution, tuple(sorted(set(self.entries), reverse=True))
         if r not in self.entries or not set(self.entries) <= set(self.sizes) or self.entries != falling:
             raise WorkbenchError(
@@ -301,10 +303,10 @@ class Discriminator(nn.Module):
         for each caption set, in the order of `config.predictions`. The trunk runs once, whatever the number
         of captions. reconstruct: how many leading rows (real pictures) to decode as well; if any, the result
         is (logits, decoded [reconstruct, 3, resolution / 2, resolution / 2] float32), decoded from the finest
-        entry's own features.
+        entry's own features. Raises WorkbenchError for what D was not built for (`doors.check_judged`).
         """
         captions = [t_D] if isinstance(t_D, Tensor) else t_D
-        self._check(x_pyramid, captions, reconstruct)
+        check_judged(self, x_pyramid, captions, reconstruct)
         n = x_pyramid[0].shape[0]
         entering = dict(zip(self.config.entries, x_pyramid, strict=True))
         logits = [[] for _ in (captions or [None])]
@@ -325,61 +327,17 @@ class Discriminator(nn.Module):
                     out.extend(judged.split(n))
         return (logits, decoded) if reconstruct else logits
 
-    def _takes_oblong(self, x_pyramid: list[Tensor]) -> bool:
-        """Whether these levels are those of one oblong picture that counts as this D's size: a D that ends in
-        a mean takes any whose sides are whole pixels of its smallest map.
-        """
-        c, (height, width) = self.config, x_pyramid[0].shape[-2:]
-        unit = c.resolution // 4
-        whole = c.collapse == "mean" and self.decoder is None and height % unit == width % unit == 0
-        levels = [[height * e // c.resolution, width * e // c.resolution] for e in c.entries]
-        return whole and levels == [list(x.shape[-2:]) for x in x_pyramid]
-
-    def _check(self, x_pyramid: list[Tensor], captions: list[Tensor] | None, reconstruct: int) -> None:
-        """Raises WorkbenchError for pictures, captions or rows that this D was not built for."""
-        sizes, n = [x.shape[-1] for x in x_pyramid], len(x_pyramid[0]) if x_pyramid else 0
-        oblong = [list(x.shape[-2:]) for x in x_pyramid if x.shape[-2] != x.shape[-1]]
-        if oblong and self._takes_oblong(x_pyramid):
-            sizes, oblong = list(self.config.entries), []
-        if oblong:
-            raise WorkbenchError(
-                f"D was given a picture of {oblong[0][0]} x {oblong[0][1]} px: expected squares of "
-                f"{list(self.config.entries)} px. Cut the pictures square first."
-            )
-        if sizes != list(self.config.entries) or any(len(x) != n for x in x_pyramid):
-            raise WorkbenchError(
-                f"D was given {[len(x) for x in x_pyramid]} pictures of {sizes} px: expected as many of "
-                f"each of {list(self.config.entries)} px. Make the levels with box_pyramid or pyramid_for."
-            )
-        if self.config.group and n % self.config.group:
-            raise WorkbenchError(
-                f"D was given {n} pictures: expected a multiple of its group of {self.config.group}. "
-                "Change the batch, or build D with group=0."
-            )
-        if captions and self.text is None:
-            raise WorkbenchError(
-                "D was given captions, but its text_dim is None, so it expects none: pass t_D=None, or build "
-                "it with a text_dim."
-            )
-        if wrong := [len(t) for t in captions or () if len(t) != n]:
-            raise WorkbenchError(
-                f"D was given {wrong[0]} captions for {n} pictures: expected one for each. Repeat a caption "
-                "that belongs to several pictures (repeat_interleave)."
-            )
-        if reconstruct and self.decoder is None:
-            raise WorkbenchError(
-                f"reconstruct is {reconstruct}, but this D has no decoder and expects 0: build it with "
-                "reconstruction=True."
-            )
-        if not 0 <= reconstruct <= n:
-            raise WorkbenchError(
-                f"reconstruct is {reconstruct}: expected 0 to {n}, the number of pictures. Pass how many of "
-                "the first rows are real."
-            )
-
 
 def pyramid_for(x_pyramid: list[Tensor], entries: tuple[int, ...]) -> list[Tensor]:
-    """The levels of G's pyramid that D judges, in D's order."""
-    widest = x_pyramid[0].shape[-1]
+    """The levels of G's pyramid that D judges, in D's order; the largest counts as D's largest.
+
+    Raises WorkbenchError for a pyramid that lacks one of them.
+    """
+    widest = x_pyramid[0].shape[-1] if x_pyramid else 0
     by_size = {entries[0] * x.shape[-1] // widest: x for x in x_pyramid}
+    if missing := [size for size in entries if size not in by_size]:
+        raise WorkbenchError(
+            f"The pyramid has levels of {[x.shape[-1] for x in x_pyramid]} px: D's {list(entries)} px need "
+            f"those of {missing} too. Pass all levels that G draws, or make them with box_pyramid."
+        )
     return [by_size[size] for size in entries]

@@ -19,11 +19,13 @@ from workbench.models.attention import CrossAttention, SelfAttention
 from workbench.models.checks import (
     check_complete,
     check_counts,
+    check_positive,
     check_resolution,
     check_text_dim,
     plain,
     table_of,
 )
+from workbench.models.doors import check_noise, check_styles, check_texts
 from workbench.models.lightweight import SkipExcitation, glu
 from workbench.models.mapping import MappingNetwork, Text, TextTransformer
 from workbench.models.ops import LEAKY_GAIN, AdaptiveConv2d, EqualConv2d, leaky, upsample
@@ -66,6 +68,7 @@ class GeneratorConfig:
         check_text_dim(self.text_dim)
         check_counts(self, ("z_dim", "w_dim", "mapping_layers", "mlp_ratio"))
         check_counts(self, ("text_layers",), low=0)
+        check_positive(self, ("mapping_lr_mul",))
         for name in ("channels", "kernels", "blocks", "attention", "cross_attention"):
             object.__setattr__(self, name, table_of(name, getattr(self, name), self.sizes))
         for name in ("channels", "kernels", "blocks"):
@@ -222,29 +225,21 @@ class Generator(nn.Module):
         return None if self.text is None else self.text(features.eps_txt, features.eot)
 
     def mapping(self, z: Tensor, t_global: Tensor | None = None) -> Tensor:
-        """w = M(z, t_global): [N, z_dim], [N, text_dim] -> [N, w_dim]. Raises WorkbenchError when a caption
-        is missing, or not wanted.
+        """w = M(z, t_global): [N, z_dim], [N, text_dim] -> [N, w_dim]. Raises WorkbenchError for other
+        shapes, and when a caption is missing, or not wanted.
         """
-        if (t_global is None) != (self.config.text_dim is None):
-            given, wanted = ("no", "one") if t_global is None else ("a", "none")
-            raise WorkbenchError(
-                f"G was given {given} caption, but its text_dim is {self.config.text_dim}, so it expects "
-                f"{wanted}: give z and text features to a G with text, z alone to one without."
-            )
+        check_noise("G", self.config, z, t_global)
         return self.mapping_network(z, t_global)
 
     def synthesis(self, ws: Tensor, text: Text | Sequence[Text] | None = None) -> list[Tensor]:
         """ws [N, num_ws, w_dim] (or w [N, w_dim], used everywhere) -> x_pyramid, largest first, float32.
 
-        text: one for all sizes, or a sequence with one for each of `config.sizes`, coarse to fine (prompt
-        mixing). Each level is the running sum of RGB, not its increment. Raises WorkbenchError where
-        cross-attention has no text to look at.
+        text: N captions (or one, which all pictures hear) for all sizes, or a sequence with such for each of
+        `config.sizes`, coarse to fine (prompt mixing). Each level is the running sum of RGB, not its
+        increment. Raises WorkbenchError for other shapes, and where cross-attention has no text to look at.
         """
-        if text is None and any(self.config.cross_attention.values()):
-            raise WorkbenchError(
-                "synthesis was given no text, but this G has cross-attention, which expects t_local: pass "
-                "what encode_text returns."
-            )
+        texts = list(text) if isinstance(text, Sequence) else [text] * len(self.blocks)
+        self._check(ws, texts)
         if ws.dim() == 2:
             ws = ws[:, None].expand(-1, self.num_ws, -1)
         x = (
@@ -252,7 +247,6 @@ class Generator(nn.Module):
             .to(self.compute_dtype)
             .contiguous(memory_format=torch.channels_last)
         )
-        texts = list(text) if isinstance(text, Sequence) else [text] * len(self.blocks)
         rgb, pyramid, coarse, index = None, [], {}, 0
         for level, (size, stack) in enumerate(self.blocks.items()):
             for block in stack:
@@ -275,3 +269,9 @@ class Generator(nn.Module):
         text = self.encode_text(features) if features is not None else None
         w = self.mapping(z, None if text is None else text.t_global)
         return self.synthesis(w, text)
+
+    def _check(self, ws: Tensor, texts: Sequence[Text | None]) -> None:
+        """Raises WorkbenchError for styles or texts that this G was not built for."""
+        check_styles("G", ws, self.num_ws, self.config.w_dim)
+        attends = [self.config.cross_attention.get(size, 0) > 0 for size in self.config.sizes]
+        check_texts("G", texts, len(ws), self.config.text_dim, attends)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.errors import WorkbenchError
 from workbench.models.attention import PixelNorm, TextBlock
 from workbench.models.ops import EqualLinear
 
@@ -70,7 +71,7 @@ class TextTransformer(nn.Module):
 
     eps_txt [N, T, text_dim], eot [N] -> Text with d = text_dim. The end of text is split off by its index,
     never as "the last token": padding follows it. Tokens after it carry nothing and are masked (the paper
-    leaves this open).
+    leaves this open). Raises WorkbenchError for features of another width.
     """
 
     def __init__(self, text_dim: int, layers: int):
@@ -79,6 +80,12 @@ class TextTransformer(nn.Module):
         self.norm = nn.LayerNorm(text_dim)
 
     def forward(self, eps_txt: Tensor, eot: Tensor) -> Text:
+        wide = self.norm.normalized_shape[0]
+        if eps_txt.dim() != 3 or eps_txt.shape[-1] != wide:
+            raise WorkbenchError(
+                f"The text features have the shape {list(eps_txt.shape)}: expected [N, T, {wide}]. Take the "
+                "text encoder that the model was made with."
+            )
         t = eps_txt.float()
         n, length, dim = t.shape
         position = torch.arange(length, device=t.device)

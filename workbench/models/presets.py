@@ -362,11 +362,6 @@ def shepherd_up(factor: int) -> Preset:
     )
 
 
-def preset_names() -> tuple[str, ...]:
-    """All names that `preset` knows."""
-    return tuple(PRESETS)
-
-
 PRESETS: dict[str, Callable[[], Preset]] = {
     "shepherd-32": lambda: shepherd(32),
     "shepherd-64": lambda: shepherd(64),

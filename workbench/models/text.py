@@ -174,7 +174,8 @@ class TextEncoder(nn.Module):
             return cls.from_clip(load_clip(folder_or_name, device=device))
         config = check_folder(folder, "text-encoder", ("config.json", "model.safetensors", "vocabulary.json"))
         config = {key: value for key, value in config.items() if key not in ("schema", "kind")}
-        encoder = cls(config, tokenizer_from_json(read_json(folder / "vocabulary.json")))
+        words = folder / "vocabulary.json"
+        encoder = cls(config, tokenizer_from_json(read_json(words), str(words)))
         load_strict(
             encoder.tower, read_tensors(folder / "model.safetensors"), str(folder / "model.safetensors")
         )

@@ -9,7 +9,7 @@ and a world of a few hundred words never trains the rest.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 import regex
@@ -39,6 +39,11 @@ def check_captions(captions: object) -> None:
     if isinstance(captions, str):
         raise WorkbenchError(
             f"The captions are one text ({captions[:40]!r}): expected a list of texts. Write [caption]."
+        )
+    if not isinstance(captions, Collection):
+        raise WorkbenchError(
+            f"The captions are {str(captions)[:40]!r}, a {type(captions).__name__}: expected a list of "
+            "texts. Write [caption], or list(captions) for what gives them one by one."
         )
     if not len(captions):
         raise WorkbenchError(
@@ -143,12 +148,12 @@ class CompactTokenizer:
         self.vocab_size = len(self.bpe_ids) + 3
 
     @classmethod
-    def from_json(cls, facts: dict) -> "CompactTokenizer":
+    def from_json(cls, facts: dict, where: str = "vocabulary.json") -> "CompactTokenizer":
         """From the content of vocabulary.json; refuses a table that its own words don't give."""
         tokenizer = cls(facts["words"], facts["context_length"])
         if list(tokenizer.bpe_ids) != list(facts["bpe_ids"]):
             raise WorkbenchError(
-                f"vocabulary.json keeps {len(facts['bpe_ids'])} BPE pieces, but its words need "
+                f"{where} keeps {len(facts['bpe_ids'])} BPE pieces, but its words need "
                 f"{len(tokenizer.bpe_ids)}, in open_clip's order. The file was changed by hand or "
                 "damaged: get the model folder again."
             )
@@ -186,10 +191,6 @@ class CompactTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of the known words of a text, without SOT, EOT and truncation."""
         return [i for _, ids in self._known(text) for i in ids]
-
-    def to_bpe(self, ids: Iterable[int]) -> list[int]:
-        """open_clip's ids of compact ids; padding, SOT and EOT are left out."""
-        return [self.bpe_ids[i - 1] for i in ids if 0 < i < self.sot]
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> torch.Tensor:
         """[N, context_length] int64: SOT, the known words that fit wholly, EOT, padding."""
@@ -231,19 +232,34 @@ def _beyond(words: Iterable[tuple[str, Sequence[int]]], room: int) -> list[str]:
 Tokenizer = BpeTokenizer | CompactTokenizer
 
 
-def tokenizer_from_json(facts: dict) -> Tokenizer:
-    """The tokenizer of a vocabulary.json. Raises WorkbenchError for another schema or a missing entry."""
+_ENTRIES = {
+    "context_length": ("a whole number", lambda value: type(value) is int),
+    "words": ("a list of texts", lambda value: _all_are(value, str)),
+    "bpe_ids": ("a list of whole numbers", lambda value: _all_are(value, int)),
+}
+
+
+def _all_are(values: object, kind: type) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def tokenizer_from_json(facts: dict, where: str = "vocabulary.json") -> Tokenizer:
+    """The tokenizer of a vocabulary.json; where: its path. Raises WorkbenchError for another schema, and for
+    an entry that is missing or of another kind.
+    """
     if facts.get("schema") != 1 or facts.get("kind") not in ("open-clip-bpe", "compact-bpe"):
         raise WorkbenchError(
-            f"vocabulary.json has schema {facts.get('schema')!r} and kind {facts.get('kind')!r}: expected "
+            f"{where} has schema {facts.get('schema')!r} and kind {facts.get('kind')!r}: expected "
             "schema 1 and kind 'compact-bpe' or 'open-clip-bpe'. Update the workbench, or get the model "
             "folder again."
         )
-    try:
-        if facts["kind"] == "open-clip-bpe":
-            return BpeTokenizer(facts["context_length"])
-        return CompactTokenizer.from_json(facts)
-    except KeyError as error:
-        raise WorkbenchError(
-            f"vocabulary.json lacks the entry {error}: get the model folder again."
-        ) from error
+    compact = facts["kind"] == "compact-bpe"
+    for name, (expected, fits) in _ENTRIES.items():
+        if name not in facts and (compact or name == "context_length"):
+            raise WorkbenchError(f"{where} lacks the entry {name!r}: get the model folder again.")
+        if name in facts and not fits(facts[name]):
+            raise WorkbenchError(
+                f"{where} holds {str(facts[name])[:40]!r} as {name}: expected {expected}. Get the model "
+                "folder again."
+            )
+    return CompactTokenizer.from_json(facts, where) if compact else BpeTokenizer(facts["context_length"])

@@ -20,8 +20,17 @@ from torch import Tensor, nn
 from workbench.errors import WorkbenchError
 from workbench.models import checkpointing
 from workbench.models.attention import SelfAttention
-from workbench.models.checks import check_complete, check_counts, check_text_dim, is_count, plain, table_of
+from workbench.models.checks import (
+    check_complete,
+    check_counts,
+    check_positive,
+    check_text_dim,
+    is_count,
+    plain,
+    table_of,
+)
 from workbench.models.discriminator import TrunkStage
+from workbench.models.doors import check_noise, check_styles, check_text
 from workbench.models.generator import SynthesisBlock
 from workbench.models.mapping import MappingNetwork, Text, TextTransformer
 from workbench.models.ops import LEAKY_GAIN, AdaptiveConv2d, EqualConv2d, EqualLinear, leaky, upsample
@@ -73,6 +82,7 @@ class UpsamplerConfig:
             raise WorkbenchError(f"factor is {self.factor!r}: expected one of {list(FACTORS)}.")
         check_counts(self, ("down", "z_dim", "w_dim", "mapping_layers", "mlp_ratio"))
         check_counts(self, ("text_layers",), low=0)
+        check_positive(self, ("mapping_lr_mul",))
         check_text_dim(self.text_dim)
         for name in ("channels", "kernels", "blocks", "attention", "cross_attention", "down_blocks"):
             object.__setattr__(self, name, table_of(name, getattr(self, name), self.levels))
@@ -242,15 +252,10 @@ class Upsampler(nn.Module):
     def mapping(self, z: Tensor, t_global: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """w = M(z, t_global) + what the noise level says: [N, z_dim], [N, text_dim], [N] -> [N, w_dim].
 
-        noise: deviation of the noise on each input (None: 0). Raises WorkbenchError when a caption is
-        missing, or not wanted.
+        noise: deviation of the noise on each input (None: 0). Raises WorkbenchError for other shapes, and
+        when a caption is missing, or not wanted.
         """
-        if (t_global is None) != (self.config.text_dim is None):
-            given, wanted = ("no", "one") if t_global is None else ("a", "none")
-            raise WorkbenchError(
-                f"The upsampler was given {given} caption, but its text_dim is {self.config.text_dim}, so it "
-                f"expects {wanted}: give text features to one with text, none to one without."
-            )
+        check_noise("The upsampler", self.config, z, t_global)
         noise = z.new_zeros(len(z)) if noise is None else noise
         return self.mapping_network(z, t_global) + self.noise_level(noise)
 
@@ -259,7 +264,7 @@ class Upsampler(nn.Module):
 
         low [N, 3, H, W] of any size from 1 px on; ws [N, num_ws, w_dim] or w [N, w_dim].
         """
-        self._check(low, text)
+        self._check(low, ws, text)
         ws, (height, width) = self._each_w(ws), low.shape[-2:]
         low = low.float()
         padded = F.pad(low, (0, self._missing(width), 0, self._missing(height)), mode="replicate")
@@ -327,14 +332,12 @@ class Upsampler(nn.Module):
         unit = windows << self.config.down
         return -side % unit
 
-    def _check(self, low: Tensor, text: Text | None) -> None:
+    def _check(self, low: Tensor, ws: Tensor, text: Text | None) -> None:
         if low.dim() != 4 or low.shape[1] != 3 or min(low.shape[-2:]) < 1:
             raise WorkbenchError(
                 f"The upsampler was given a tensor of shape {list(low.shape)}: expected [N, 3, H, W], "
                 "pictures in [-1, 1]."
             )
-        if text is None and any(self.config.cross_attention.values()):
-            raise WorkbenchError(
-                "The upsampler was given no text, but it has cross-attention, which expects t_local: pass "
-                "what encode_text returns."
-            )
+        who, attends = "The upsampler", any(self.config.cross_attention.values())
+        check_styles(who, ws, self.num_ws, self.config.w_dim)
+        check_text(who, text, len(low), self.config.text_dim, attends=attends)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,10 @@ class VisionAidedConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.taps, list | tuple) or not all(isinstance(tap, str) for tap in self.taps):
+            raise WorkbenchError(
+                f"taps is {self.taps!r}: expected a list of names of layers. Write it like ('layer2',)."
+            )
         object.__setattr__(self, "taps", tuple(self.taps))
         if not self.taps:
             raise WorkbenchError(
@@ -74,6 +80,15 @@ def fold_batch_norm(tower: nn.Module) -> nn.Module:
                 module._modules[conv_name] = fuse_conv_bn_eval(conv, norm)
                 module._modules[norm_name] = nn.Identity()
     return tower
+
+
+def eyes_hash(clip: Clip) -> str:
+    """SHA-256 of what a CLIP sees by: names, shapes and float32 values of its image tower's weights."""
+    digest = sha256()
+    for name, value in sorted(clip.model.visual.state_dict().items()):
+        digest.update(f"{name} {list(value.shape)}\n".encode())
+        digest.update(value.float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class ImageTower(nn.Module):
@@ -171,6 +186,12 @@ class RandomProjection(nn.Module):
         return out
 
 
+def _is_scaled(fine: int, coarse: int) -> bool:
+    """Whether doublings lead from a coarse side to a fine one, which is how `RandomProjection` joins maps."""
+    times, rest = divmod(fine, coarse)
+    return rest == 0 and times.bit_count() == 1
+
+
 def spectral_conv(in_channels: int, out_channels: int, kernel: int) -> EqualConv2d:
     """A convolution whose kernel has spectral norm 1: bounds what a head without penalty can do (StyleGAN-T,
     Sec. 3.2).
@@ -208,7 +229,7 @@ class VisionAided(nn.Module):
     the heads.
 
     forward(maps, captions) -> one list of logits for each caption set (one where captions is None), one logit
-    [N] for each tap, higher = judged real.
+    [N] for each tap, higher = judged real. Raises WorkbenchError for maps or captions it was not built for.
     """
 
     def __init__(self, config: VisionAidedConfig, channels: list[int]):
@@ -234,6 +255,13 @@ class VisionAided(nn.Module):
                 f"the vision-aided heads were given {len(maps)} maps and captions {list(widths)} wide: "
                 f"expected {len(self.heads)} maps and {self.config.embed_dim}. Take both from the CLIP that "
                 "the preset was made for."
+            )
+        sides = [m.shape[-1] for m in maps]
+        if not all(_is_scaled(fine, coarse) for fine, coarse in pairwise(sides)):
+            raise WorkbenchError(
+                f"the maps of the taps {list(self.config.taps)} have sides {sides}: expected the finest "
+                "first, each side that of the next or a power of two times it. Name the taps from the "
+                "first layer of the tower to the last."
             )
         logits = [[] for _ in (captions or [None])]
         for head, x in zip(self.heads, self.projection(maps), strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from workbench import recipe as recipes
 from workbench.errors import WorkbenchError
-from workbench.models.clip_io import load_strict, read_json, read_tensors
+from workbench.models.clip_io import check_shapes, load_strict, read_json, read_tensors
 from workbench.noise import draw_z, generator_for
 from workbench.pipeline import model_folder, tiles
 from workbench.pipeline.core import choose_device
@@ -65,7 +65,7 @@ class AuraSR:
             with torch.device("meta"):
                 shapes = build(**config).state_dict()
             state = read_tensors(folder / WEIGHTS)
-            model_folder.check_shapes(shapes, state, folder / WEIGHTS)
+            check_shapes(shapes, state, folder / WEIGHTS)
             with torch.random.fork_rng(devices=[]):
                 network = build(**config)
         except WorkbenchError:

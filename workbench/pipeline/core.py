@@ -23,7 +23,7 @@ from workbench.models.text import TextEncoder
 from workbench.noise import MAX_SEED, check_seed, draw_z
 from workbench.pipeline import model_folder
 from workbench.pipeline.card import card_text
-from workbench.pipeline.fingerprint import Fingerprint
+from workbench.pipeline.fingerprint import Fingerprint, State
 from workbench.pipeline.prompts import clean_prompt
 
 MAX_COUNT = 1_000  # pictures of one prompt in one call; the app sets its own, lower limit
@@ -72,7 +72,7 @@ class Pipeline:
         self.G, self.text_encoder, self.card = G, text_encoder, dict(card or {})
         self._cache: OrderedDict[str, _Encoded] = OrderedDict()
         self._lock = threading.Lock()
-        self._state_of_cache: tuple[int, ...] = ()
+        self._state_of_cache: State = ()
         self._weights = Fingerprint(G)
 
     @classmethod

@@ -5,9 +5,11 @@ from __future__ import annotations
 from torch import nn
 
 from workbench import recipe as recipes
+from workbench.models.ops import state_of
 from workbench.pipeline import model_folder
 
-State = tuple[int, ...]
+State = tuple[object, ...]
+_LOOKED_AT = 8  # tensors whose values are looked at: at all of them, it is a hundredth of a draw
 
 
 class Fingerprint:
@@ -19,9 +21,16 @@ class Fingerprint:
 
     @property
     def state(self) -> State:
-        """Changes whenever a weight was replaced or written to: torch counts writes to each tensor."""
+        """Changes whenever a weight was replaced or written to: torch counts writes to each tensor.
+
+        It does not count those through `.data`, as some EMA loops make. On the CPU these are seen by a few
+        values of some tensors (`ops.state_of`), which tell a write to all weights; on CUDA they are not:
+        write in place under no_grad instead.
+        """
         tensors = [*self.network.parameters(), *self.network.buffers()]
-        return (sum(t._version for t in tensors), hash(tuple(t.data_ptr() for t in tensors)))
+        writes = sum(0 if t.is_inference() else t._version for t in tensors)
+        looked_at = tensors[:: max(1, -(-len(tensors) // _LOOKED_AT))]
+        return (writes, hash(tuple(t.data_ptr() for t in tensors)), *map(state_of, looked_at))
 
     @property
     def hash(self) -> str:

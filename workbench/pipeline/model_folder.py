@@ -23,7 +23,7 @@ from workbench import hub
 from workbench import recipe as recipes
 from workbench.errors import WorkbenchError
 from workbench.images import clear_os_error
-from workbench.models.clip_io import load_strict, read_json, read_tensors, write_json
+from workbench.models.clip_io import check_shapes, load_strict, read_json, read_tensors, write_json
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.text import TextEncoder
 from workbench.models.upsampler import Upsampler, UpsamplerConfig
@@ -205,22 +205,6 @@ def _shapes_of(kind: Kind, config: Any, folder: Path) -> Mapping[str, Tensor]:
         ) from error
 
 
-def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    """Keys and shapes, strictly; the first that differs is named with both shapes."""
-    wrong = []
-    for key in dict.fromkeys([*expected, *found]):
-        sides = [list(side[key].shape) if key in side else "nothing" for side in (expected, found)]
-        if sides[0] != sides[1]:
-            wrong.append((key, *sides))
-    if wrong:
-        key, want, have = wrong[0]
-        more = f" ({len(wrong) - 1} more differ)" if len(wrong) > 1 else ""
-        raise WorkbenchError(
-            f"{path} does not fit its config.json at {key}: expected {want}, found {have}{more}. "
-            "The files come from different models: copy the folder again."
-        )
-
-
 def load_text_encoder(folder: Path) -> TextEncoder:
     """The frozen text tower of a model folder, in it or where its link leads.
 
@@ -290,6 +274,11 @@ def write_folder(
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise WorkbenchError(f"{folder} is a file: choose another folder for the model.")
+    if folder.name in ("", ".."):  # the folder is exchanged as a whole, from beside it
+        raise WorkbenchError(
+            f"{folder} is no name of a folder: a model is written beside it and moved there. Give it a name, "
+            f"such as {folder / 'model'}."
+        )
     full = folder.is_dir() and any(folder.iterdir())
     if full and not overwrite:
         raise WorkbenchError(f"{folder} holds files and is not overwritten: choose an empty or new folder.")

@@ -26,7 +26,7 @@ from workbench.noise import draw_z
 from workbench.pipeline import model_folder, tiles
 from workbench.pipeline.card import upscaler_card_text
 from workbench.pipeline.core import Samples, choose_device
-from workbench.pipeline.fingerprint import Fingerprint
+from workbench.pipeline.fingerprint import Fingerprint, State
 from workbench.pipeline.inputs import (
     Stop,
     add_noise,
@@ -69,7 +69,7 @@ class Upscaler:
         self.trunk_bytes = tiles.TRUNK_BYTES
         self._weights = Fingerprint(U)
         self._cache: OrderedDict[str, Text | None] = OrderedDict()
-        self._state_of_cache: tuple[int, ...] = ()
+        self._state_of_cache: State = ()
         self._lock = threading.Lock()
 
     @classmethod

@@ -28,7 +28,8 @@ from workbench.datasets.table import PictureTable
 from workbench.datasets.world import Factors, captions
 from workbench.errors import WorkbenchError
 from workbench.images import check_place, write_whole
-from workbench.models.clip_io import round_to_fp16, save_clip
+from workbench.models.clip_io import save_clip
+from workbench.models.fp16 import round_to_fp16
 from workbench.models.mini_clip import IMAGE_SIZE, new_mini_clip
 from workbench.noise import generator_for
 from workbench.training.clip_packing import pack

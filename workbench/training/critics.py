@@ -31,7 +31,8 @@ def export_critics(run: str | Path, folder: str | Path, *, clip: str | Path, ove
         )
     config = VisionAidedConfig(**facts["vision_aided"])
     D = Discriminator(DiscriminatorConfig(**facts["discriminator"]))
-    heads = VisionAided(config, ImageTower(load_clip(clip), config.taps, torch.float32).widths()[0])
+    seer = load_clip(clip)
+    heads = VisionAided(config, ImageTower(seer, config.taps, torch.float32).widths()[0])
     checkpoint.load_module(D, parts["D"], "D")
     checkpoint.load_module(heads, parts["heads"], "heads")
     learned = facts["config"]["lr_G"] > 0
@@ -39,7 +40,7 @@ def export_critics(run: str | Path, folder: str | Path, *, clip: str | Path, ove
     told = {"preset": facts["config"]["preset"], "images": newest.state["cur_nimg"], "G_learned": learned}
     if beside is not None:
         told |= _generator(Path(beside))
-    return save_critics(folder, D, heads, told, overwrite=overwrite)
+    return save_critics(folder, D, heads, told, clip=seer, overwrite=overwrite)
 
 
 def _generator(source: Path) -> dict[str, str]:

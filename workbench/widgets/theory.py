@@ -21,7 +21,10 @@ from workbench.models.inspect import against_average, asked_by, enlarged, spotli
 from workbench.training import ablation
 from workbench.widgets.pictures import Picture, plot, sheet, wrap
 
-KERNEL_COLOURS = (COLOURS["diffusion"], "#E69F00", COLOURS["low"], COLOURS["high"], "#56B4E9", "#999999")
+KERNEL_COLOURS = (
+    COLOURS["diffusion"], "#E69F00", COLOURS["low"], COLOURS["high"], "#56B4E9", "#999999",
+    "#F0E442", "#332288",
+)  # fmt: skip
 
 
 class Page:
@@ -83,17 +86,24 @@ def pixel_sheet(
 # --- kernels ------------------------------------------------------------------------------------------------
 
 
-def kernel_bars(selection: Mapping[str, Tensor], prompts: Sequence[str], alt: str) -> Picture:
-    """How much of each kernel every prompt takes in every layer: stacked bars that sum to one."""
+def kernel_bars(selection: Mapping[str, Tensor], prompts: Sequence[str], alt: str) -> Picture | Page:
+    """How much of each kernel every prompt takes in every layer: stacked bars that sum to one.
+
+    A sentence where no layer has a bank.
+    """
+    if not selection:
+        return Page("This model has one kernel in every layer: there is nothing to choose.")
     figure, axes = plt.subplots(
         1, len(selection), figsize=(2.1 * len(selection) + 2.6, 0.46 * len(prompts) + 1.2), sharey=True,
         squeeze=False,
     )  # fmt: skip
     places = range(len(prompts))
+    widest = max(range(len(selection)), key=lambda k: list(selection.values())[k].shape[1])
     for ax, (name, shares) in zip(axes[0], selection.items(), strict=True):
         left = torch.zeros(len(prompts))
         for k in range(shares.shape[1]):
-            ax.barh(places, shares[:, k], left=left, color=KERNEL_COLOURS[k % 6], label=f"kernel {k + 1}")
+            colour = KERNEL_COLOURS[k % len(KERNEL_COLOURS)]
+            ax.barh(places, shares[:, k], left=left, color=colour, label=f"kernel {k + 1}")
             left = left + shares[:, k]
         ax.set_title(name.replace(", ", "\n", 1), fontsize=11, fontweight="normal")
         ax.set(xlim=(0, 1), xticks=[0, 0.5, 1])
@@ -101,9 +111,10 @@ def kernel_bars(selection: Mapping[str, Tensor], prompts: Sequence[str], alt: st
         ax.grid(False)
     axes[0, 0].set_yticks(places, [wrap(text, 190) for text in prompts], fontsize=11)
     axes[0, 0].invert_yaxis()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=11)
-    return plot(figure, alt, dpi=66, colours=14)
+    handles, labels = axes[0, widest].get_legend_handles_labels()
+    columns = min(len(labels), 4 * len(selection))  # as many as the width holds
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=11)
+    return plot(figure, alt, dpi=66, colours=14 if len(labels) <= 6 else 18)
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------
