@@ -129,13 +129,12 @@ class Direction:
         if self.words is not None:
             self._check_width(self.words, text.t_local, "captions")
             n, rows = len(text.mask), len(self.words)
-            prior = torch.ones_like(text.t_local[..., 0]) if text.prior is None else text.prior
             loud = s.clamp_min(0)[:, None].expand(n, rows)
             text = Text(
                 torch.cat([text.t_local, self.words.expand(n, rows, -1)], dim=1),
                 text.t_global,
                 torch.cat([text.mask, text.mask.new_ones(n, rows)], dim=1),
-                torch.cat([prior, loud], dim=1),
+                torch.cat([text.loudness, loud], dim=1),
             )
         return text
 
