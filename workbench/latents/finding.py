@@ -10,9 +10,18 @@ from workbench.evaluation.features import Judge
 from workbench.latents import ganspace, sefa
 from workbench.latents.directions import Direction
 from workbench.latents.effects import DRIFTS, measure_direction
+from workbench.latents.layers import sizes_of
 from workbench.latents.points import draw
-from workbench.latents.supervised import Sample, draw_sample, fit_factors, fit_turns, loosened
+from workbench.latents.supervised import (
+    Sample,
+    check_reads,
+    draw_sample,
+    fit_factors,
+    fit_turns,
+    loosened,
+)
 from workbench.latents.text_directions import between_phrases
+from workbench.models.checks import check_whole
 from workbench.pipeline import Pipeline
 
 MEASURE_SEED = 8_000_301  # effects that are stored; the scores of `evaluate edits` use other samples
@@ -47,15 +56,20 @@ def find_directions(
     """Supervised, GANSpace, SeFa and text directions, each with its effect on n held-out samples.
 
     fit: captions and seeds that the supervised ones are fitted on. Strengths of directions to a class are
-    tuned on a third set of samples.
+    tuned on a third set of samples. Raises WorkbenchError for a model without text, fewer than 2 samples, and
+    so few that they lack a class.
     """
+    check_reads(pipeline, "its directions are those of ganspace.find and sefa.find, which need none")
+    check_whole(fit, "fit", 2)
+    check_whole(n, "n", 2)
     sample, held = draw_sample(pipeline, fit), draw_sample(pipeline, n, seed=MEASURE_SEED)
     tune = draw_sample(pipeline, max(20, n // 4), seed=TUNE_SEED)
     found = [tuned(pipeline, judge, d, tune) for d in fit_factors(pipeline, sample, held)]
     found += fit_turns(pipeline, judge, sample, held)
     found += ganspace.find(pipeline, held.captions[:24])
     for layers in ("coarse", "fine"):
-        found += sefa.find(pipeline, count=2, layers=layers)
+        if sizes_of(pipeline.G, layers):  # a G of 16 px has none that are fine
+            found += sefa.find(pipeline, count=2, layers=layers)
     found += [between_phrases(pipeline, *pair, settings=SETTINGS) for pair in PHRASES]
     return measured(pipeline, judge, found, held, progress=progress)
 
