@@ -82,6 +82,12 @@ def test_what_makes_no_sense_is_refused(tiny):
         one().at(at, float("nan"))
     with pytest.raises(WorkbenchError, match="made for another model"):
         one(w=Move(vector=torch.ones(8))).at(at, 1.0)
+    with pytest.raises(WorkbenchError, match=r"moves the layers \[0, 99\].*made for another model"):
+        one(layers=(0, 99)).at(at, 1.0)
+    with pytest.raises(WorkbenchError, match="2 strengths of 'one' for 3 points"):
+        one().at(at[[0, 0, 0]], [1.0, 2.0])
+    with pytest.raises(WorkbenchError, match="expected the lowest and the highest"):
+        one(strengths=(1.0, 2.0, 3.0))
     with pytest.raises(WorkbenchError, match="expected low < high"):
         one(strengths=(1.0, -1.0))
     with pytest.raises(WorkbenchError, match="expected a name and one of"):
@@ -237,7 +243,7 @@ def test_directions_come_back_as_they_were_and_only_for_their_model(tiny, anothe
         store.save_directions(tmp_path / "b", [saved[0], saved[0]], tiny)
 
 
-@pytest.mark.parametrize("damage", ["cut", "schema", "lacking", "key"])
+@pytest.mark.parametrize("damage", ["cut", "schema", "lacking", "key", "strengths", "layers", "numbers"])
 def test_damaged_files_are_refused_in_words(tiny, tmp_path, damage):
     folder = store.save_directions(tmp_path, [one()], tiny)
     facts = folder / store.FACTS
@@ -248,6 +254,11 @@ def test_damaged_files_are_refused_in_words(tiny, tmp_path, damage):
         (folder / store.NUMBERS).unlink()
     elif damage == "schema":
         facts.write_text(json.dumps({**page, "schema": 9}))
+    elif damage == "numbers":
+        store.save_directions(tmp_path, [one(w=Move(vector=torch.full((32,), math.nan)))], tiny)
+    elif damage in ("strengths", "layers"):
+        page["directions"][0][damage] = [1, 2, 99]
+        facts.write_text(json.dumps(page))
     else:
         page["directions"][0]["w"]["vector"] = "elsewhere"
         facts.write_text(json.dumps(page))

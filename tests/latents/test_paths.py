@@ -7,6 +7,7 @@ import torch
 
 from workbench.errors import WorkbenchError
 from workbench.evaluation.perceptual import FeatureDistance
+from workbench.latents.captions import read
 from workbench.latents.pace import EVEN_ENOUGH, spaced_evenly, walk
 from workbench.latents.paths import KINDS, Key, curve, lerp, slerp
 from workbench.latents.points import draw, points
@@ -54,6 +55,13 @@ def test_a_loop_returns_and_passes_every_key(tiny):
     assert torch.allclose(frames, torch.cat([expected, expected[:1]]), atol=1e-4)
 
 
+def test_a_path_leads_away_from_words(tiny):
+    away = Key(A.prompt, A.seed, negative="snow")
+    at = curve(tiny, [A, away], "prompt")(torch.tensor([0.0, 1.0]))
+    expected = [read(tiny, key.prompt, negative=key.negative).t_global for key in (A, away)]
+    assert torch.equal(at.texts[0].t_global, torch.cat(expected)) and not torch.equal(*expected)
+
+
 def test_positions_in_any_order_give_the_same_points(tiny):
     path = curve(tiny, [A, B, A], "both")
     t = torch.tensor([0.9, 0.1, 0.6, 0.4])
@@ -67,6 +75,8 @@ def test_paths_that_make_no_sense_are_refused(tiny):
         curve(tiny, [A])
     with pytest.raises(WorkbenchError, match="All seeds of this path are the same"):
         curve(tiny, [A, Key(B.prompt, A.seed)], "z")
+    with pytest.raises(WorkbenchError, match="All prompts of this path are the same"):
+        curve(tiny, [A, Key(A.prompt, 9)], "prompt")
     with pytest.raises(WorkbenchError, match="All pictures"):
         curve(tiny, [A, A])
     with pytest.raises(WorkbenchError, match="numbers from 0 to 1"):

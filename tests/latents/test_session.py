@@ -148,6 +148,11 @@ def test_a_png_carries_the_edit_and_comes_out_again_identical(pipeline, directio
         ({"directions": [["one", math.inf]]}, "strength of 'one'"),
         ({"directions": [["one", "much"]]}, "strength of 'one'"),
         ({"directions": 3}, "damaged"),
+        ({"t": 10**400}, "place between the two pictures is 1000"),
+        ({"truncation": 10**400}, "truncation is 1000"),
+        ({"directions": [["one", -(10**400)]]}, "strength of 'one'"),
+        ({"first": ["a dog", 1, "snow"]}, "has negative words of its own"),
+        ({"mixing": [["fine", "a dog", 1, "snow"]]}, "has negative words of its own"),
         ({"negative": "snow " * 1000}, "at most 1,000 characters"),
     ],
 )
