@@ -196,6 +196,10 @@ def test_ganspace_takes_the_prompts_means_away(tiny):
     assert found[0].facts["share"] >= found[1].facts["share"]
     w = torch.cat([points(tiny, p, range(5)).ws[:, 0] for p in (PROMPT, "a black dog at night")])
     between = w[5:].mean(0) - w[:5].mean(0)
+    with pytest.raises(WorkbenchError, match="seeds is 1: expected a whole number of at least 2"):
+        ganspace.find(tiny, [PROMPT], seeds=1)
+    with pytest.raises(WorkbenchError, match="give at least one"):
+        ganspace.find(tiny, [])
     unit = found[0].w.vector / found[0].w.vector.norm()
     assert (unit @ between).abs() / between.norm() < 0.9  # z's own axis, not that of the prompts
 
@@ -207,6 +211,11 @@ def test_sefa_vectors_move_the_modulation_most(tiny):
     assert torch.allclose((A @ vectors.t()).square().sum(0), values, rtol=1e-4)
     for other in F.normalize(torch.randn(50, A.shape[1]), dim=1):
         assert (A @ other).square().sum() <= values[0] + 1e-4
+    for count in (0, 999, 2.0):
+        with pytest.raises(WorkbenchError, match="expected 1 to 32"):
+            sefa.find(tiny, count=count)
+    with pytest.raises(WorkbenchError, match="This G has no fine layers"):
+        sefa.find(tiny, layers="fine")
     with_rows = sefa.modulation(tiny.G, "all", with_selection=True)
     assert len(with_rows) == len(sefa.modulation(tiny.G)) + 2 * 2  # one bank of two kernels in two layers
 

@@ -141,6 +141,13 @@ def test_path_length_of_a_model_is_stable_in_the_step(tiny):
     lengths = [path_length(tiny, "w", n=6, distance=Pixels(), eps=eps) for eps in (2e-2, 1e-2)]
     assert lengths[0] == pytest.approx(lengths[1], rel=0.2) and lengths[0] > 0
     assert path_length(tiny, "w", n=6, distance=Pixels()) == path_length(tiny, "w", n=6, distance=Pixels())
-    with pytest.raises(WorkbenchError, match="2 or more of"):
-        path_length(tiny, "v")
+    both = path_length(tiny, "w", n=2, distance=Pixels())
+    assert 0.1 * lengths[0] < both < 10 * lengths[0]  # of two, neither is left out
+    for wrong in ({"kind": "v"}, {"n": 1}, {"n": 2.5}):
+        with pytest.raises(WorkbenchError, match="2 or more of"):
+            path_length(tiny, **{"kind": "w", **wrong})
+    for eps in (0.0, -0.1, 1.0, math.nan):
+        with pytest.raises(WorkbenchError, match="step eps is"):
+            path_length(tiny, "w", n=2, eps=eps)
+    assert trimmed_mean(torch.tensor([1.0, 3.0]), 0.01) == 2.0
     assert trimmed_mean(torch.tensor([0.0, 1.0, 1.0, 1.0, 100.0]), 0.1) == 1.0
