@@ -45,7 +45,7 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What a direction did to n held-out samples at its suggested strength, as the judge sees it.
+    """What a direction did to n samples of held-out captions at its suggested strength, as the judge sees it.
 
     reached: share whose target factor became the target's value (None: the direction has none); leaked: share
     in which any other factor became another; drift: name -> median absolute change of what the judge

@@ -1,4 +1,4 @@
-"""All directions of a model at once: found, measured on held-out samples, and named by what they do."""
+"""All directions of a model at once: found, measured under held-out captions, and named by what they do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from workbench.latents.text_directions import between_phrases
 from workbench.models.checks import check_whole
 from workbench.pipeline import Pipeline
 
-MEASURE_SEED = 8_000_301  # effects that are stored; the scores of `evaluate edits` use other samples
+# Captions that nothing was fitted to, and others than those of `evaluate edits`. Their z are among those of
+# the fit: see `supervised.py`.
+MEASURE_SEED = 8_000_301  # effects that are stored
 TUNE_SEED = 8_000_401
 STRENGTHS = (0.9, 1.1, 1.3)  # of directions to a class; the best of them is suggested
 GATES = (0.0, 3.0, None)  # how far the rows that do not name the factor go along: see `supervised.loosened`
@@ -53,11 +55,11 @@ def find_directions(
     n: int = 200,
     progress: Progress | None = None,
 ) -> list[Direction]:
-    """Supervised, GANSpace, SeFa and text directions, each with its effect on n held-out samples.
+    """Supervised, GANSpace, SeFa and text directions, each with its effect under n held-out captions.
 
     fit: captions and seeds that the supervised ones are fitted on. Strengths of directions to a class are
-    tuned on a third set of samples. Raises WorkbenchError for a model without text, fewer than 2 samples, and
-    so few that they lack a class.
+    tuned under a third set of captions. Raises WorkbenchError for a model without text, fewer than 2 samples,
+    and so few that they lack a class.
     """
     check_reads(pipeline, "its directions are those of ganspace.find and sefa.find, which need none")
     check_whole(fit, "fit", 2)

@@ -1,4 +1,4 @@
-"""Every kind of edit scored on held-out samples: did it change what it should, and that alone.
+"""Every kind of edit scored under held-out captions: did it change what it should, and that alone.
 
 Directions move a sample towards another class of one factor; prompt edits swap the words of that factor and
 keep z. Paths are scored by their most uneven step. The judge reads the pictures; it took no part in finding
@@ -29,7 +29,9 @@ from workbench.models.checks import check_whole
 from workbench.noise import draw_z, generator_for
 from workbench.pipeline import Pipeline
 
-HELD_OUT_SEED = 8_000_201  # neither fitted nor tuned on
+HELD_OUT_SEED = (
+    8_000_201  # captions neither fitted nor tuned on; their z are among the fit's (`supervised.py`)
+)
 Progress = Callable[[int, int, str], None]
 
 
@@ -44,7 +46,7 @@ def evaluate_edits(
     seed: int = HELD_OUT_SEED,
     progress: Progress | None = None,
 ) -> dict:
-    """Scores of directions, prompt edits and paths on n held-out samples (n pairs of ends for paths).
+    """Scores of directions, prompt edits and paths under n held-out captions, of paths between pairs of them.
 
     Returns {"n", "direction": {factor: {"target", "leak", "drift"}}, "prompt": the same, "path": {kind:
     largest step over mean step, the worst of `pairs` paths; "max_step_ratio": the worst of all; "distance"}}.

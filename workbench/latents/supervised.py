@@ -2,11 +2,17 @@
 
 The prompt reaches a picture on two ways, by w = M(z, t_global) and by the words that cross-attention reads,
 and each holds against the other (measured: with w of another coat and the old words not one dog in a hundred
-changes colour). So a direction moves both. In w: the subspace in which the classes of a factor differ, made
-orthogonal to those of the other factors. In the words: the subspace in which the rows that name the factor
-differ. How far other rows go along is said by a gate, a second linear model that finds the naming rows: T
-lets every word hear the others, so that the coat is in all of them, while a scene forced on all rows changes
-the light too. `loosened` opens the gate; `finding.py` takes what was best on samples of their own.
+changes colour). So a direction moves both. In w: the subspace in which the classes of a factor differ,
+without what lies in the spans in which the other factors' classes do. It is orthogonal to these spans as they
+were found, not to what is left of them in their own turn. In the words: the subspace in which the rows that
+name the factor differ. How far other rows go along is said by a gate, a second linear model that finds the
+naming rows: T lets every word hear the others, so that the coat is in all of them, while a scene forced on
+all rows changes the light too. `loosened` opens the gate; `finding.py` takes what was best under captions of
+their own.
+
+Samples are held out by their captions, not by z: picture i of a sample has the seed FIRST_SEED + seed + i,
+and the samples that measure, tune and score have seeds within those of the fit, which saw each of their z
+under another caption.
 """
 
 from __future__ import annotations
@@ -40,7 +46,7 @@ from workbench.models.text import TextEncoder
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline
 
-FIT_SEED = 8_000_003  # captions and seeds that directions are fitted on; measured on others
+FIT_SEED = 8_000_003  # captions that directions are fitted on; measured on others
 FIRST_SEED = 80_000_000_000
 RIDGE = 1e-2
 TURNS = ("azimuth_sin", "azimuth_cos", "x", "y", "size", "head_yaw_deg")
@@ -117,8 +123,8 @@ def class_means(x: Tensor, ids: dict[str, Tensor]) -> dict[str, Tensor]:
 def subspaces(means: dict[str, Tensor], *, orthogonal: bool = True) -> dict[str, Tensor]:
     """Factor -> orthonormal basis [classes - 1, d] of the span in which its class means differ.
 
-    orthogonal: each without the part that lies in the others' spans, so that moving in one leaves the linear
-    reading of the others exactly as it was.
+    orthogonal: each without the part that lies in the others' spans, so that moving in one leaves what x
+    holds in those spans exactly as it was. The results are orthogonal to these, but not to one another.
     """
     spans = {name: _basis(m - m.mean(0), len(m) - 1) for name, m in means.items()}
     if not orthogonal:
@@ -139,7 +145,9 @@ def _basis(rows: Tensor, rank: int) -> Tensor:
 
 
 def accuracy(x: Tensor, ids: Tensor, means: Tensor, basis: Tensor) -> float:
-    """Share of x [n, d] whose nearest class mean within the subspace is its own class: on held-out x."""
+    """Share of x [n, d] whose nearest class mean within the subspace is its own class: under captions that
+    were not fitted to.
+    """
     apart = torch.cdist(x @ basis.t(), means @ basis.t())
     return (apart.argmin(1) == ids.to(x.device)).double().mean().item()
 
@@ -203,7 +211,7 @@ def _means_of_rows(rows: Tensor, classes: Tensor, count: int) -> Tensor:
 
 
 def fit_factors(pipeline: Pipeline, fit: Sample, held_out: Sample) -> list[Direction]:
-    """One direction for each class of each factor ("coat: white"), with its held-out accuracy.
+    """One direction for each class of each factor ("coat: white"), with its accuracy on held-out captions.
 
     Strength 1 puts the point where pictures of that class are, in the factor's own subspace; what else w and
     the words hold stays. Raises WorkbenchError for a model without text and for samples whose captions do not
@@ -256,8 +264,8 @@ def fit_turns(
     """Directions for what no word names: where the dog looks and stands, its size, its head.
 
     Ridge regression of what the judge reads in the pictures on w without its factors' subspaces; one unit
-    moves the reading by a standard deviation. Each says how much of the reading it explains on held-out
-    samples (r2).
+    moves the reading by a standard deviation. Each says how much of the reading it explains under held-out
+    captions (r2).
     """
     readings, checks = (
         {name: y.to(fit.w.device) for name, y in _readings(judge, draw(pipeline, sample.at)).items()}
