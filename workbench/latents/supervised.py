@@ -12,7 +12,7 @@ their own.
 
 Samples are held out by their captions, not by z: picture i of a sample has the seed FIRST_SEED + seed + i,
 and the samples that measure, tune and score have seeds within those of the fit, which saw each of their z
-under another caption.
+under another caption. Under z that it never saw, the r2 of three turns was higher and of three lower.
 """
 
 from __future__ import annotations
