@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_world_model import tiny_world_model
 
 from workbench.models.generator import Generator, GeneratorConfig
 from workbench.models.mini_clip import new_mini_clip
 from workbench.models.text import TextEncoder
+from workbench.models.tokens import BpeTokenizer
 from workbench.pipeline import Pipeline
 
 WORDS = ("white", "black", "red", "dog", "shepherd", "sitting", "lying", "in", "on", "the", "snow", "city",
@@ -15,8 +17,16 @@ WORDS = ("white", "black", "red", "dog", "shepherd", "sitting", "lying", "in", "
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "models" / "shepherd-64"
 
 
-def make_pipeline(seed: int = 0) -> Pipeline:
-    """16 px, two attentions of each kind, random weights; the text matters as much as z."""
+SPELLS = {
+    "embed_dim": 16, "quick_gelu": False, "name": "spells",
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2},
+}  # fmt: skip
+
+
+def make_pipeline(seed: int = 0, *, spells: bool = False) -> Pipeline:
+    """16 px, two attentions of each kind, random weights; the text matters as much as z. spells: its encoder
+    reads every character by BPE, instead of some words.
+    """
     sizes = (4, 8, 16)
     config = GeneratorConfig(
         resolution=16,
@@ -32,7 +42,10 @@ def make_pipeline(seed: int = 0) -> Pipeline:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = TextEncoder.from_clip(new_mini_clip(WORDS))
+        if spells:
+            encoder = TextEncoder(SPELLS, BpeTokenizer())
+        else:
+            encoder = TextEncoder.from_clip(new_mini_clip(WORDS))
         G = Generator(config).eval().requires_grad_(False)
         return Pipeline(G, encoder, {"name": f"tiny-{seed}"})
 
@@ -40,6 +53,18 @@ def make_pipeline(seed: int = 0) -> Pipeline:
 @pytest.fixture(scope="session")
 def tiny() -> Pipeline:
     return make_pipeline()
+
+
+@pytest.fixture(scope="session")
+def spelling() -> Pipeline:
+    """Signs have rows here, too."""
+    return make_pipeline(spells=True)
+
+
+@pytest.fixture(scope="session")
+def unread() -> Pipeline:
+    """A model without text."""
+    return tiny_world_model(text_dim=None, cross_attention={})
 
 
 @pytest.fixture(scope="session")

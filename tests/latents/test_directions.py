@@ -82,6 +82,12 @@ def test_what_makes_no_sense_is_refused(tiny):
         one().at(at, float("nan"))
     with pytest.raises(WorkbenchError, match="made for another model"):
         one(w=Move(vector=torch.ones(8))).at(at, 1.0)
+    with pytest.raises(WorkbenchError, match=r"moves the layers \[0, 99\].*made for another model"):
+        one(layers=(0, 99)).at(at, 1.0)
+    with pytest.raises(WorkbenchError, match="2 strengths of 'one' for 3 points"):
+        one().at(at[[0, 0, 0]], [1.0, 2.0])
+    with pytest.raises(WorkbenchError, match="expected the lowest and the highest"):
+        one(strengths=(1.0, 2.0, 3.0))
     with pytest.raises(WorkbenchError, match="expected low < high"):
         one(strengths=(1.0, -1.0))
     with pytest.raises(WorkbenchError, match="expected a name and one of"):
@@ -120,17 +126,24 @@ def test_class_means_and_subspaces_find_the_known_ones():
                 assert (bases[name] @ bases[other].t()).abs().max() < 0.15
 
 
-def test_orthogonal_subspaces_leave_the_reading_of_other_factors_alone():
+def test_a_factors_subspace_is_orthogonal_to_the_others_spans_not_to_their_subspaces():
+    """Moving in it leaves what lies in those spans as it was; the subspaces lean on one another."""
     x, ids, _ = known_world()
-    skewed = (
-        x + F.one_hot(ids["coat"], 5).float() @ torch.randn(5, 32) * 0.5
-    )  # coats leak into the other spans
+    leak = torch.randn(5, 32, generator=torch.Generator().manual_seed(1)) * 0.5
+    skewed = x + F.one_hot(ids["coat"], 5).float() @ leak  # coats leak into the other spans
     means = supervised.class_means(skewed, ids)
     spans, bases = supervised.subspaces(means, orthogonal=False), supervised.subspaces(means)
     move = Move(vector=means["coat"][2] @ bases["coat"].t() @ bases["coat"], basis=bases["coat"])
     changed = move.shift(skewed[:, None], torch.ones(len(skewed)))[:, 0]
+    for name, own in bases.items():
+        others = torch.cat([span for other, span in spans.items() if other != name])
+        assert (own @ others.t()).abs().max() < 1e-5
+        # what it lost lies in the others' spans, and nothing else was added
+        everything = torch.linalg.qr(torch.cat([spans[name], others]).t())[0].t()
+        assert torch.allclose(own @ everything.t() @ everything, own, atol=1e-5)
     for other in ("pose", "scene", "light"):
         assert (changed @ spans[other].t()).abs().max() < 1e-4
+    assert max((bases["coat"] @ bases[other].t()).abs().max() for other in ("pose", "scene", "light")) > 0.1
 
 
 def test_rows_that_name_a_factor_are_those_of_its_longest_phrase(shipped):
@@ -190,6 +203,10 @@ def test_ganspace_takes_the_prompts_means_away(tiny):
     assert found[0].facts["share"] >= found[1].facts["share"]
     w = torch.cat([points(tiny, p, range(5)).ws[:, 0] for p in (PROMPT, "a black dog at night")])
     between = w[5:].mean(0) - w[:5].mean(0)
+    with pytest.raises(WorkbenchError, match="seeds is 1: expected a whole number of at least 2"):
+        ganspace.find(tiny, [PROMPT], seeds=1)
+    with pytest.raises(WorkbenchError, match="give at least one"):
+        ganspace.find(tiny, [])
     unit = found[0].w.vector / found[0].w.vector.norm()
     assert (unit @ between).abs() / between.norm() < 0.9  # z's own axis, not that of the prompts
 
@@ -201,6 +218,11 @@ def test_sefa_vectors_move_the_modulation_most(tiny):
     assert torch.allclose((A @ vectors.t()).square().sum(0), values, rtol=1e-4)
     for other in F.normalize(torch.randn(50, A.shape[1]), dim=1):
         assert (A @ other).square().sum() <= values[0] + 1e-4
+    for count in (0, 999, 2.0):
+        with pytest.raises(WorkbenchError, match="expected 1 to 32"):
+            sefa.find(tiny, count=count)
+    with pytest.raises(WorkbenchError, match="This G has no fine layers"):
+        sefa.find(tiny, layers="fine")
     with_rows = sefa.modulation(tiny.G, "all", with_selection=True)
     assert len(with_rows) == len(sefa.modulation(tiny.G)) + 2 * 2  # one bank of two kernels in two layers
 
@@ -237,7 +259,7 @@ def test_directions_come_back_as_they_were_and_only_for_their_model(tiny, anothe
         store.save_directions(tmp_path / "b", [saved[0], saved[0]], tiny)
 
 
-@pytest.mark.parametrize("damage", ["cut", "schema", "lacking", "key"])
+@pytest.mark.parametrize("damage", ["cut", "schema", "lacking", "key", "strengths", "layers", "numbers"])
 def test_damaged_files_are_refused_in_words(tiny, tmp_path, damage):
     folder = store.save_directions(tmp_path, [one()], tiny)
     facts = folder / store.FACTS
@@ -248,6 +270,11 @@ def test_damaged_files_are_refused_in_words(tiny, tmp_path, damage):
         (folder / store.NUMBERS).unlink()
     elif damage == "schema":
         facts.write_text(json.dumps({**page, "schema": 9}))
+    elif damage == "numbers":
+        store.save_directions(tmp_path, [one(w=Move(vector=torch.full((32,), math.nan)))], tiny)
+    elif damage in ("strengths", "layers"):
+        page["directions"][0][damage] = [1, 2, 99]
+        facts.write_text(json.dumps(page))
     else:
         page["directions"][0]["w"]["vector"] = "elsewhere"
         facts.write_text(json.dumps(page))

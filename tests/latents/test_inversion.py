@@ -160,6 +160,14 @@ def test_wrong_requests_are_refused_before_any_work(pipeline, picture, wrong, me
         invert(pipeline, picture, **wrong)
 
 
+def test_a_model_that_draws_no_numbers_is_refused(picture):
+    diverged = tiny_world_model()
+    with torch.no_grad():
+        next(iter(diverged.G.to_rgb.values())).weight.fill_(math.nan)
+    with pytest.raises(WorkbenchError, match="tiny-0 draws a picture that is not finite"):
+        invert(diverged, picture, prompt="a white dog", steps=2)
+
+
 def test_the_schedule_warms_up_and_ends_at_nothing():
     assert schedule(0, 100) == pytest.approx(0.1)
     assert schedule(50, 100) == pytest.approx(0.5)

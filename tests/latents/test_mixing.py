@@ -5,7 +5,7 @@ import torch
 
 from workbench.errors import WorkbenchError
 from workbench.latents import layers
-from workbench.latents.mixing import louder_at, mix_layers, mix_prompts, style_table
+from workbench.latents.mixing import mix_layers, mix_prompts, style_table
 from workbench.latents.points import Points, draw, points
 from workbench.latents.truncation import spread, truncate, truncation_grid
 
@@ -52,6 +52,15 @@ def test_all_layers_of_another_picture_are_the_other_picture(tiny):
     assert torch.equal(mixed.texts[-1].t_global, a.texts[-1].t_global)
 
 
+def test_points_that_do_not_pair_are_refused(tiny):
+    three, two = points(tiny, A, [1, 2, 3]), points(tiny, B, [3, 4])
+    for a, b in ((three, two), (two, three), (two, three[[]])):
+        with pytest.raises(WorkbenchError, match=f"{len(a)} points to mix with {len(b)}: expected as many"):
+            mix_layers(tiny.G, a, b, "fine")
+    assert torch.equal(mix_layers(tiny.G, three, two[1], "all").ws, two[[1, 1, 1]].ws)
+    assert torch.equal(mix_layers(tiny.G, two[1], three, "all").ws, three.ws)
+
+
 def test_a_style_table_is_each_row_with_each_column(tiny):
     sources, styles = points(tiny, A, [1, 2]), points(tiny, B, [3, 4, 5])
     table = style_table(tiny.G, sources, styles, "fine")
@@ -80,18 +89,11 @@ def test_truncation_ends_and_identity(tiny):
     assert torch.allclose(spread(half), 0.5 * spread(at), atol=1e-6)
     grid = truncation_grid(tiny, A, [1, 2, 3], [0.0, 1.0])
     assert torch.equal(grid[3:].ws, at.ws) and len(grid) == 6
+    to_all = truncation_grid(tiny, A, [1, 2, 3], [0.0], towards="all")
+    assert torch.equal(to_all.ws, towards_all.ws)
     with pytest.raises(WorkbenchError, match=r"truncation is 2"):
         truncate(tiny, at, A, over_all=2.0, over_prompt=1.0)
-
-
-def test_words_made_louder_at_one_size_change_nothing_below_it(tiny):
-    at, level = points(tiny, A, 1), 2  # 16 px, which has cross-attention
-    with torch.no_grad():
-        plain, loud, same = (
-            tiny.G.synthesis(p.ws, p.texts)
-            for p in (at, louder_at(at, level, 8.0), louder_at(at, level, 1.0))
-        )
-    assert not torch.equal(plain[0], loud[0]) and torch.allclose(plain[0], same[0], atol=1e-6)
-    assert torch.equal(plain[1], loud[1]) and torch.equal(plain[2], loud[2])
-    silent = louder_at(at, level, 0.0)
-    assert (silent.texts[level].prior[:, 1:] == 0).all() and silent.texts[0].prior is None
+    with pytest.raises(WorkbenchError, match="mean 'global'"):
+        truncation_grid(tiny, A, [1], [0.5], towards="global")
+    with pytest.raises(WorkbenchError, match="needs a strength"):
+        truncation_grid(tiny, A, [1], [])

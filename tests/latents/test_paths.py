@@ -7,6 +7,7 @@ import torch
 
 from workbench.errors import WorkbenchError
 from workbench.evaluation.perceptual import FeatureDistance
+from workbench.latents.captions import read
 from workbench.latents.pace import EVEN_ENOUGH, spaced_evenly, walk
 from workbench.latents.paths import KINDS, Key, curve, lerp, slerp
 from workbench.latents.points import draw, points
@@ -54,6 +55,13 @@ def test_a_loop_returns_and_passes_every_key(tiny):
     assert torch.allclose(frames, torch.cat([expected, expected[:1]]), atol=1e-4)
 
 
+def test_a_path_leads_away_from_words(tiny):
+    away = Key(A.prompt, A.seed, negative="snow")
+    at = curve(tiny, [A, away], "prompt")(torch.tensor([0.0, 1.0]))
+    expected = [read(tiny, key.prompt, negative=key.negative).t_global for key in (A, away)]
+    assert torch.equal(at.texts[0].t_global, torch.cat(expected)) and not torch.equal(*expected)
+
+
 def test_positions_in_any_order_give_the_same_points(tiny):
     path = curve(tiny, [A, B, A], "both")
     t = torch.tensor([0.9, 0.1, 0.6, 0.4])
@@ -67,6 +75,8 @@ def test_paths_that_make_no_sense_are_refused(tiny):
         curve(tiny, [A])
     with pytest.raises(WorkbenchError, match="All seeds of this path are the same"):
         curve(tiny, [A, Key(B.prompt, A.seed)], "z")
+    with pytest.raises(WorkbenchError, match="All prompts of this path are the same"):
+        curve(tiny, [A, Key(A.prompt, 9)], "prompt")
     with pytest.raises(WorkbenchError, match="All pictures"):
         curve(tiny, [A, A])
     with pytest.raises(WorkbenchError, match="numbers from 0 to 1"):
@@ -131,6 +141,13 @@ def test_path_length_of_a_model_is_stable_in_the_step(tiny):
     lengths = [path_length(tiny, "w", n=6, distance=Pixels(), eps=eps) for eps in (2e-2, 1e-2)]
     assert lengths[0] == pytest.approx(lengths[1], rel=0.2) and lengths[0] > 0
     assert path_length(tiny, "w", n=6, distance=Pixels()) == path_length(tiny, "w", n=6, distance=Pixels())
-    with pytest.raises(WorkbenchError, match="2 or more of"):
-        path_length(tiny, "v")
+    both = path_length(tiny, "w", n=2, distance=Pixels())
+    assert 0.1 * lengths[0] < both < 10 * lengths[0]  # of two, neither is left out
+    for wrong in ({"kind": "v"}, {"n": 1}, {"n": 2.5}):
+        with pytest.raises(WorkbenchError, match="2 or more of"):
+            path_length(tiny, **{"kind": "w", **wrong})
+    for eps in (0.0, -0.1, 1.0, math.nan):
+        with pytest.raises(WorkbenchError, match="step eps is"):
+            path_length(tiny, "w", n=2, eps=eps)
+    assert trimmed_mean(torch.tensor([1.0, 3.0]), 0.01) == 2.0
     assert trimmed_mean(torch.tensor([0.0, 1.0, 1.0, 1.0, 100.0]), 0.1) == 1.0

@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from workbench.datasets.world import draw_factors
+from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import FACTOR_CLASSES, Measured, load_judge
 from workbench.latents import effects, scores
-from workbench.latents.supervised import draw_sample
+from workbench.latents.finding import MEASURE_SEED, TUNE_SEED
+from workbench.latents.supervised import FIT_SEED, draw_sample
 
 
 def measured(coat, pose, azimuth) -> Measured:
@@ -47,6 +50,15 @@ def test_wanted_classes_are_never_the_own_one_and_all_occur(shipped):
     for factor, wanted in scores.other_classes(sample, 1).items():
         assert (wanted != sample.ids[factor]).all()
         assert set(wanted.tolist()) == set(range(len(FACTOR_CLASSES[factor])))
+
+
+def test_samples_are_held_out_by_captions_and_share_their_z_with_the_fit():
+    """As the texts say; were z held out too, every figure of the directions would have to be made anew."""
+    fit = {FIT_SEED + i for i in range(1500)}
+    said = {full_caption(draw_factors(FIT_SEED, i), FIT_SEED, i) for i in range(1500)}
+    for seed, n in ((scores.HELD_OUT_SEED, 200), (MEASURE_SEED, 200), (TUNE_SEED, 50)):
+        assert {seed + i for i in range(n)} <= fit
+        assert not said & {full_caption(draw_factors(seed, i), seed, i) for i in range(n)}
 
 
 def test_a_prompt_edit_changes_one_factor_and_keeps_the_others(shipped):

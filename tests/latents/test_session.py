@@ -123,6 +123,8 @@ def test_a_png_carries_the_edit_and_comes_out_again_identical(pipeline, directio
         path, pipeline, replay=lambda r: session.replay(pipeline, directions, session.of_recipe(r))
     )
     assert again.verdict == "identical" and again.reasons == []
+    first = pipeline(A.prompt, seed=A.seed, truncation=EDITED.truncation).recipes[0]
+    assert samples.recipes == [{**first, "edit": to_json(EDITED)}]
     with pytest.raises(WorkbenchError, match="open it in the Edit tab"):
         remake(path, pipeline)
     with pytest.raises(WorkbenchError, match="no direction 'one'"):
@@ -148,12 +150,28 @@ def test_a_png_carries_the_edit_and_comes_out_again_identical(pipeline, directio
         ({"directions": [["one", math.inf]]}, "strength of 'one'"),
         ({"directions": [["one", "much"]]}, "strength of 'one'"),
         ({"directions": 3}, "damaged"),
+        ({"t": 10**400}, "place between the two pictures is 1000"),
+        ({"truncation": 10**400}, "truncation is 1000"),
+        ({"directions": [["one", -(10**400)]]}, "strength of 'one'"),
+        ({"first": ["a dog", 1, "snow"]}, "has negative words of its own"),
+        ({"mixing": [["fine", "a dog", 1, "snow"]]}, "has negative words of its own"),
         ({"negative": "snow " * 1000}, "at most 1,000 characters"),
     ],
 )
 def test_a_damaged_edit_is_refused(change, message):
     with pytest.raises(WorkbenchError, match=message):
         from_json({**to_json(PLAIN), **change})
+
+
+def test_an_edit_is_drawn_once(pipeline, directions):
+    """Its recipe is known without the plain picture."""
+    drawn = []
+    watched = pipeline.G.blocks["4"][0].conv0.register_forward_hook(lambda *args: drawn.append(1))
+    try:
+        session.replay(pipeline, directions, EDITED)
+    finally:
+        watched.remove()
+    assert drawn == [1]
 
 
 def test_undo_and_redo_go_the_same_way_back():

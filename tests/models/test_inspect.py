@@ -131,6 +131,8 @@ def test_a_word_in_pieces_gets_the_sum_of_its_pieces(G, inputs):
     maps = inspect.word_maps(seen, words, 8, row=2)
     assert torch.equal(maps[1], seen.cross[8][2, 2] + seen.cross[8][2, 3])
     assert torch.allclose(inspect.against_average(maps).mean((1, 2)), torch.ones(2))
+    with pytest.raises(WorkbenchError, match="no word to look for"):
+        inspect.word_maps(seen, [], 8)
     with pytest.raises(WorkbenchError, match=r"no cross-attention at 4 px: choose one of \[8, 16\]"):
         inspect.word_maps(seen, words, 4)
 
@@ -248,6 +250,7 @@ def test_the_end_of_text_can_be_misplaced_and_words_shuffled():
     ("switch", "message"),
     [
         (lambda G: inspect.strength(G, "attention", 0), "no piece 'attention': choose one of self-attention"),
+        (lambda G: inspect.strength(G, "self-attention", 0, [7]), "no blocks at 7 px: choose of 4, 8, 16"),
         (lambda G: inspect.kernels(G, "best"), "choice is 'best'"),
         (lambda G: inspect.kernels(G, -1), "choice is -1"),
     ],

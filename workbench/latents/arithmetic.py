@@ -15,9 +15,9 @@ from torch import Tensor
 from workbench.datasets.world import COATS, LIGHTS, POSES, SCENES, Factors
 from workbench.datasets.world.captions import full_caption
 from workbench.errors import WorkbenchError
-from workbench.latents.captions import read
+from workbench.latents.captions import read, spoken
 from workbench.latents.points import Points, from_w, from_z
-from workbench.models.inspect import words_of
+from workbench.models.inspect import Word
 from workbench.models.mapping import Text
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline
@@ -69,30 +69,31 @@ def total(
         raise WorkbenchError(f"There is no space {space!r} to sum in: choose one of {', '.join(SPACES)}.")
     if not terms:
         raise WorkbenchError("A sum needs a prompt: give at least one term.")
-    texts = [read(pipeline, term.prompt) for term in terms]
-    if texts[0] is None:
+    said = [spoken(pipeline, term.prompt) for term in terms]
+    if said[0] is None:
         raise WorkbenchError(f"{pipeline.name} reads no text: there are no prompts to sum.")
+    texts = [read(pipeline, term.prompt) for term in terms]
     n, signs = len(seeds), [term.sign for term in terms]
     z = draw_z(seeds, pipeline.G.config.z_dim).to(pipeline.device)
-    text = _summed(pipeline, terms, texts).repeat_interleave(n)
+    text = _summed(terms, texts, [one.words for one in said]).repeat_interleave(n)
     if space == "prompt":
         return from_z(pipeline, z, text)
     ws = [from_z(pipeline, z, one.repeat_interleave(n)).ws for one in texts]
     return from_w(pipeline, sum(sign * w for sign, w in zip(signs, ws, strict=True)), text)
 
 
-def _summed(pipeline: Pipeline, terms: Sequence[Term], texts: Sequence[Text]) -> Text:
-    """One caption: the words of all terms, each as loud as the signs of all its occurrences add up to."""
+def _summed(terms: Sequence[Term], texts: Sequence[Text], words: Sequence[Sequence[Word]]) -> Text:
+    """One caption: the words of all terms, but those whose signs add up to nothing or less are muted."""
     balance: dict[str, float] = {}
-    for term in terms:
-        for word in words_of(term.prompt, pipeline.text_encoder):
+    for term, own in zip(terms, words, strict=True):
+        for word in own:
             balance[word.text.lower()] = balance.get(word.text.lower(), 0.0) + term.sign
     rows, mask, prior = [], [], []
-    for term, text in zip(terms, texts, strict=True):
+    for term, text, own in zip(terms, texts, words, strict=True):
         if term.sign <= 0:
             continue
-        loud = torch.ones_like(text.t_local[..., 0]) if text.prior is None else text.prior.clone()
-        for word in words_of(term.prompt, pipeline.text_encoder):
+        loud = text.loudness.clone()
+        for word in own:
             if balance[word.text.lower()] <= 0:
                 loud[:, list(word.rows)] = 0.0
         rows.append(text.t_local)

@@ -45,7 +45,7 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What a direction did to n held-out samples at its suggested strength, as the judge sees it.
+    """What a direction did to n samples of held-out captions at its suggested strength, as the judge sees it.
 
     reached: share whose target factor became the target's value (None: the direction has none); leaked: share
     in which any other factor became another; drift: name -> median absolute change of what the judge
@@ -84,6 +84,11 @@ class Direction:
     effect: Effect | None = None
 
     def __post_init__(self) -> None:
+        if len(self.strengths) != 2:
+            raise WorkbenchError(
+                f"The direction {self.name!r:.80} has the strengths {self.strengths!r:.60}: expected the "
+                "lowest and the highest."
+            )
         low, high = self.strengths
         if self.source not in SOURCES or not self.name.strip():
             raise WorkbenchError(
@@ -104,18 +109,28 @@ class Direction:
         """Points moved by `strength` (one for all, or one each); 0 gives the same points.
 
         Strengths outside the range are allowed, and mean what they say. Raises WorkbenchError for one that is
-        not finite, and for points of a model of another width.
+        not finite, for another number of them, and for points of a model with other layers or widths.
         """
         s = torch.as_tensor(strength, dtype=torch.float32, device=at.ws.device)
         if not torch.isfinite(s).all():
             raise WorkbenchError(
                 f"The strength of {self.name!r} is not a finite number: move the slider back."
             )
-        s = s.expand(len(at)) if s.dim() == 0 else s
+        if s.dim() > 1 or s.numel() not in (1, len(at)):
+            raise WorkbenchError(
+                f"There are {s.numel()} strengths of {self.name!r} for {len(at)} points: give one for all, "
+                "or one each."
+            )
+        s = s.expand(len(at))
         ws, texts = at.ws, at.texts
         if self.w is not None:
             self._check_width(self.w.vector, ws, "styles")
             chosen = list(self.layers)
+            if any(not 0 <= layer < ws.shape[1] for layer in chosen):
+                raise WorkbenchError(
+                    f"The direction {self.name!r} moves the layers {chosen!r:.60}, these points have "
+                    f"{ws.shape[1]}: it was made for another model."
+                )
             ws = ws.clone()
             ws[:, chosen] = ws[:, chosen] + self.w.shift(ws[:, chosen], s)
         if texts and (self.t is not None or self.words is not None):
@@ -129,13 +144,12 @@ class Direction:
         if self.words is not None:
             self._check_width(self.words, text.t_local, "captions")
             n, rows = len(text.mask), len(self.words)
-            prior = torch.ones_like(text.t_local[..., 0]) if text.prior is None else text.prior
             loud = s.clamp_min(0)[:, None].expand(n, rows)
             text = Text(
                 torch.cat([text.t_local, self.words.expand(n, rows, -1)], dim=1),
                 text.t_global,
                 torch.cat([text.mask, text.mask.new_ones(n, rows)], dim=1),
-                torch.cat([prior, loud], dim=1),
+                torch.cat([text.loudness, loud], dim=1),
             )
         return text
 

@@ -39,8 +39,9 @@ class Edit:
 
     first, second: the two pictures of the path (prompts may hold marks such as (snow:1.4)); kind, t: which
     path, and how far along it from 0 to 1; truncation: of both; negative: words both prompts are led away
-    from; mixing: layers from elsewhere, one after the other; directions: (name, strength) in their order;
-    start: styles and words of a picture found by inversion (`session.packed`), in place of the first seed.
+    from (a Key's own are refused); mixing: layers from elsewhere, one after the other; directions: (name,
+    strength) in their order; start: styles and words of a picture found by inversion (`session.packed`), in
+    place of the first seed.
     Raises WorkbenchError for a value that cannot be used, NaN among them.
     """
 
@@ -160,6 +161,11 @@ def of_recipe(recipe: Mapping[str, Any]) -> Edit:
 def _check_key(key: Key) -> None:
     _check_text(key.prompt, "prompt")
     check_seed(key.seed)
+    if key.negative:
+        raise WorkbenchError(
+            f"The picture of {key.prompt!r:.40} has negative words of its own ({key.negative!r:.40}): an "
+            "edit leads all its pictures away from the same ones. Give them as `negative` of the edit."
+        )
 
 
 def _check_text(value: object, what: str) -> None:
@@ -171,4 +177,10 @@ def _check_text(value: object, what: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite int or float that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int of hundreds of digits
+        return False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from workbench.errors import WorkbenchError
 from workbench.evaluation.features import FACTOR_CLASSES, Judge, Measured
 from workbench.latents.directions import Direction, Effect
 from workbench.latents.points import Points, draw
@@ -59,7 +60,8 @@ def measure_direction(
 ) -> Effect:
     """The effect of a direction on the samples of another class than its own, at `strength` or as suggested.
 
-    before: what the judge says of all the samples' pictures, where it is known.
+    before: what the judge says of all the samples' pictures, where it is known. Raises WorkbenchError where
+    every sample is of its class already.
     """
     s = direction.suggested if strength is None else strength
     rows, wanted = torch.arange(len(sample.captions)), None
@@ -67,6 +69,11 @@ def measure_direction(
         own = FACTOR_CLASSES[direction.target].index(direction.value)
         rows = torch.nonzero(sample.ids[direction.target] != own)[:, 0]
         wanted = torch.full((len(rows),), own)
+        if not len(rows):
+            raise WorkbenchError(
+                f"All of the {len(sample.captions)} samples are {direction.name!r} already, so that it can "
+                "change none: expected some of another class. Draw more."
+            )
     return measure_edit(
         pipeline,
         judge,

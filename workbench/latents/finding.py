@@ -1,4 +1,4 @@
-"""All directions of a model at once: found, measured on held-out samples, and named by what they do."""
+"""All directions of a model at once: found, measured under held-out captions, and named by what they do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from workbench.evaluation.features import Judge
 from workbench.latents import ganspace, sefa
 from workbench.latents.directions import Direction
 from workbench.latents.effects import DRIFTS, measure_direction
+from workbench.latents.layers import sizes_of
 from workbench.latents.points import draw
-from workbench.latents.supervised import Sample, draw_sample, fit_factors, fit_turns, loosened
+from workbench.latents.supervised import (
+    Sample,
+    check_reads,
+    draw_sample,
+    fit_factors,
+    fit_turns,
+    loosened,
+)
 from workbench.latents.text_directions import between_phrases
+from workbench.models.checks import check_whole
 from workbench.pipeline import Pipeline
 
-MEASURE_SEED = 8_000_301  # effects that are stored; the scores of `evaluate edits` use other samples
+# Captions that nothing was fitted to, and others than those of `evaluate edits`. Their z are among those of
+# the fit: see `supervised.py`.
+MEASURE_SEED = 8_000_301  # effects that are stored
 TUNE_SEED = 8_000_401
 STRENGTHS = (0.9, 1.1, 1.3)  # of directions to a class; the best of them is suggested
 GATES = (0.0, 3.0, None)  # how far the rows that do not name the factor go along: see `supervised.loosened`
@@ -44,18 +55,23 @@ def find_directions(
     n: int = 200,
     progress: Progress | None = None,
 ) -> list[Direction]:
-    """Supervised, GANSpace, SeFa and text directions, each with its effect on n held-out samples.
+    """Supervised, GANSpace, SeFa and text directions, each with its effect under n held-out captions.
 
     fit: captions and seeds that the supervised ones are fitted on. Strengths of directions to a class are
-    tuned on a third set of samples.
+    tuned under a third set of captions. Raises WorkbenchError for a model without text, fewer than 2 samples,
+    and so few that they lack a class.
     """
+    check_reads(pipeline, "its directions are those of ganspace.find and sefa.find, which need none")
+    check_whole(fit, "fit", 2)
+    check_whole(n, "n", 2)
     sample, held = draw_sample(pipeline, fit), draw_sample(pipeline, n, seed=MEASURE_SEED)
     tune = draw_sample(pipeline, max(20, n // 4), seed=TUNE_SEED)
     found = [tuned(pipeline, judge, d, tune) for d in fit_factors(pipeline, sample, held)]
     found += fit_turns(pipeline, judge, sample, held)
     found += ganspace.find(pipeline, held.captions[:24])
     for layers in ("coarse", "fine"):
-        found += sefa.find(pipeline, count=2, layers=layers)
+        if sizes_of(pipeline.G, layers):  # a G of 16 px has none that are fine
+            found += sefa.find(pipeline, count=2, layers=layers)
     found += [between_phrases(pipeline, *pair, settings=SETTINGS) for pair in PHRASES]
     return measured(pipeline, judge, found, held, progress=progress)
 

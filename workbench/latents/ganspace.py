@@ -11,6 +11,7 @@ from workbench.errors import WorkbenchError
 from workbench.latents.directions import Direction, Move
 from workbench.latents.layers import RANGES, indices
 from workbench.latents.points import from_z, texts_of
+from workbench.models.checks import check_whole
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline
 
@@ -47,7 +48,11 @@ def find(
     what the prompts say. One prompt gives that prompt's own components.
 
     One unit of strength is one standard deviation. layers: a range that the components move ("coarse", …).
+    Raises WorkbenchError for unknown layers, without a prompt, and for fewer than 2 seeds.
     """
+    check_whole(seeds, "seeds", 2)  # of one seed nothing is left beside the prompt's mean
+    if not len(prompts):
+        raise WorkbenchError("The components are those of some prompts: give at least one.")
     if layers not in (*RANGES, "all"):
         raise WorkbenchError(f"There are no layers {layers!r}: choose all, {', '.join(RANGES)}.")
     z = draw_z(range(FIRST_SEED, FIRST_SEED + seeds), pipeline.G.config.z_dim)

@@ -93,8 +93,9 @@ def invert(
         distance: what `distance` is measured by; the shipped mini-CLIP's features when None.
         progress: called after each step; returning False stops with the best so far.
 
-    Raises WorkbenchError as `prepare` does, for steps or seconds that are no positive numbers, and where no
-    prompt is given to a model that does not speak the world's words.
+    Raises WorkbenchError as `prepare` does, for steps or seconds that are no positive numbers, where no
+    prompt is given to a model that does not speak the world's words, and for one that draws no finite
+    picture.
     """
     began = time.monotonic()
     _check_limits(steps, seconds)
@@ -209,6 +210,11 @@ def _descend(
         at = _moved(start, moved @ metric, words)
         image = synthesise(pipeline, at)
         error = (image.detach().clamp(-1, 1) - target).square().mean().item()
+        if step == 0 and not math.isfinite(error):
+            raise WorkbenchError(
+                f"{pipeline.name} draws a picture that is not finite: its weights are damaged, or its "
+                "training has diverged. Take an earlier checkpoint."
+            )
         if error < least:
             best, least = _detached(at), error
         reached = 10 * math.log10(4 / max(least, 1e-12))

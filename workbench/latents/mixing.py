@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import torch
 
+from workbench.errors import WorkbenchError
 from workbench.latents.layers import indices, levels_of
 from workbench.latents.points import Points, points
 from workbench.models.generator import Generator
-from workbench.models.mapping import Text
 from workbench.pipeline import Pipeline
 
 Which = str | int | Iterable[int]  # a range's name, a layer from which on, or layers
@@ -19,10 +19,15 @@ def mix_layers(G: Generator, a: Points, b: Points, which: Which) -> Points:
     """Points of `a` with the layers `which` of `b`, row by row (N of each, or one of either).
 
     The styles of the layers come from b, and so does the caption of every size whose first layer does: a
-    style and the words it was made from stay together.
+    style and the words it was made from stay together. Raises WorkbenchError for other numbers of points.
     """
     chosen = indices(G, which)
     n = max(len(a), len(b))
+    if not {len(a), len(b)} <= {1, n}:
+        raise WorkbenchError(
+            f"There are {len(a)} points to mix with {len(b)}: expected as many of both, or one of either. "
+            "For each with each take style_table."
+        )
     a, b = (part if len(part) == n else part[[0] * n] for part in (a, b))
     ws = a.ws.clone()
     ws[:, list(chosen)] = b.ws[:, list(chosen)]
@@ -42,15 +47,3 @@ def mix_prompts(pipeline: Pipeline, first: str, then: str, seed: int, layer: int
     """One seed under two prompts: `first` before layer `layer`, `then` from it on (0: `then` alone)."""
     both = points(pipeline, [first, then], seed)
     return mix_layers(pipeline.G, both[0], both[1], layer)
-
-
-def louder_at(at: Points, level: int, loudness: float) -> Points:
-    """The caption at one level of G (place in `config.sizes`) with words `loudness` times as loud as the mark
-    of its start, which carries no word: 0 leaves the style alone, 1 changes nothing.
-    """
-    text = at.texts[level]
-    prior = torch.ones_like(text.t_local[..., 0]) if text.prior is None else text.prior.clone()
-    prior[:, 1:] *= loudness
-    texts = list(at.texts)
-    texts[level] = Text(text.t_local, text.t_global, text.mask, prior)
-    return Points(at.ws, tuple(texts))

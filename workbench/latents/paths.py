@@ -69,7 +69,7 @@ def curve(pipeline: Pipeline, keys: Sequence[Key], kind: str = "both", *, loop: 
     for key in keys:
         check_seed(key.seed)
     stops = [*keys, keys[0]] if loop else list(keys)
-    what = {"z": {key.seed for key in keys}, "prompt": {key.prompt for key in keys}}
+    what = {"z": {key.seed for key in keys}, "prompt": {(key.prompt, key.negative) for key in keys}}
     if len(what.get(kind, set(keys))) < 2:
         same = "prompts" if kind == "prompt" else "seeds" if kind == "z" else "pictures"
         raise WorkbenchError(f"All {same} of this path are the same: change one, or take another path.")

@@ -18,7 +18,7 @@ from workbench.models.mapping import Text
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline, check_truncation, clean_prompt
 
-_ALONE = 64  # more rows than that are computed together: sums then differ in their last bits
+_ALONE = 64  # more captions, or more rows of z, are computed together: their last bits then differ
 Texts = tuple[Text, ...]  # one for each size of G, coarse to fine
 
 
@@ -48,11 +48,11 @@ class Points:
         return len(self.ws)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Points:
-        """The points of `rows`, always as points: an index gives one point."""
-        if isinstance(rows, int):
-            rows = [rows]
+        """The points of `rows`, always as points: an index of any kind gives one point, [] gives none."""
         if not isinstance(rows, slice):
             rows = torch.as_tensor(rows, device=self.ws.device)
+            rows = rows.long() if rows.numel() == 0 else rows  # an empty list is one of floats
+            rows = rows[None] if rows.dim() == 0 else rows
         return Points(self.ws[rows], tuple(text.index_select(rows) for text in self.texts))
 
     def with_ws(self, ws: Tensor) -> Points:
@@ -79,8 +79,9 @@ def points(
 ) -> Points:
     """Points of prompts and seeds, as many as the longer of the two; one of either serves all of the other.
 
-    The picture of a point is that of `pipeline(prompt, seed=seed, truncation=truncation)`. Raises
-    WorkbenchError for an empty prompt, a bad seed, or lists of different length.
+    The picture of a point is that of `pipeline(prompt, seed=seed, truncation=truncation)`, to the bit for up
+    to 64 points; of more, ws (and more than 64 different captions) are computed together and differ in their
+    last bits. Raises WorkbenchError for an empty prompt, a bad seed, or lists of different length.
     """
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     numbers = list(seeds) if isinstance(seeds, Sequence | range) else [seeds]
@@ -96,7 +97,8 @@ def points(
     z = draw_z(numbers, pipeline.G.config.z_dim)
     mean = None
     if truncation != 1.0:
-        mean = torch.cat([pipeline.w_mean(clean_prompt(p, pipeline.text_encoder).text) for p in listed])
+        distinct, places = _distinct(pipeline, listed)
+        mean = torch.cat([pipeline.w_mean(caption) for caption in distinct])[places]
     return from_z(pipeline, z, text, truncation=truncation, mean=mean)
 
 
@@ -104,15 +106,28 @@ def points(
 def texts_of(pipeline: Pipeline, prompts: Sequence[str]) -> Text | None:
     """The captions as G reads them, one row a prompt; None where G reads none.
 
-    A few are read one by one and remembered, so that their bits don't depend on their company; hundreds go
-    through the encoder together.
+    Each caption is read once, however often it comes. Up to 64 different ones are read one by one and
+    remembered, so that their bits are the pipeline's and don't depend on their company; more go through the
+    encoder together and differ in their last bits.
     """
     if pipeline.text_encoder is None:
         return None
-    cleaned = [clean_prompt(prompt, pipeline.text_encoder).text for prompt in prompts]
-    if len(cleaned) <= _ALONE:
-        return Text.cat([pipeline.text(prompt) for prompt in cleaned])
-    return pipeline.G.encode_text(pipeline.text_encoder(cleaned).to(pipeline.device))
+    distinct, places = _distinct(pipeline, prompts)
+    if len(distinct) <= _ALONE:
+        text = Text.cat([pipeline.text(caption) for caption in distinct])
+    else:
+        text = pipeline.G.encode_text(pipeline.text_encoder(distinct).to(pipeline.device))
+    return text if len(distinct) == len(places) else text.index_select(places)
+
+
+def _distinct(pipeline: Pipeline, prompts: Sequence[str]) -> tuple[list[str], Tensor]:
+    """(the different captions as they are read, in order; the place among them of each of N prompts [N])."""
+    read: dict[str, str] = {}
+    for prompt in prompts:
+        if not isinstance(prompt, str) or prompt not in read:  # what is no text is refused, not looked up
+            read[prompt] = clean_prompt(prompt, pipeline.text_encoder).text
+    place = {caption: k for k, caption in enumerate(dict.fromkeys(read.values()))}
+    return list(place), torch.tensor([place[read[prompt]] for prompt in prompts], device=pipeline.device)
 
 
 @torch.no_grad()

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from statistics import median
 
 from workbench.datasets.world import draw_factors, render
-from workbench.errors import WorkbenchError
 from workbench.latents.inversion import Inverted, invert
 from workbench.latents.points import draw
 from workbench.latents.starts import Encode
 from workbench.latents.supervised import draw_sample
+from workbench.models.checks import check_whole
 from workbench.pipeline import Pipeline
 
 HELD_OUT_SEED = 8_300_009  # captions, seeds and renders that nothing was fitted on
@@ -35,8 +35,7 @@ def measure_recovery(
     _steps median, and of where it started _start_psnr median, _start_worst and _start_seconds median. Raises
     WorkbenchError for n below 1.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise WorkbenchError(f"n is {n!r}: expected a whole number of at least 1.")
+    check_whole(n, "n")
     own = draw(pipeline, draw_sample(pipeline, n, seed=HELD_OUT_SEED + seed).at, batch_size=1)
     factors = [draw_factors(HELD_OUT_SEED + seed, i) for i in range(n)]
     result: dict = {"n": n, "encoder": encoder is not None}

@@ -1,4 +1,4 @@
-"""Every kind of edit scored on held-out samples: did it change what it should, and that alone.
+"""Every kind of edit scored under held-out captions: did it change what it should, and that alone.
 
 Directions move a sample towards another class of one factor; prompt edits swap the words of that factor and
 keep z. Paths are scored by their most uneven step. The judge reads the pictures; it took no part in finding
@@ -24,11 +24,14 @@ from workbench.latents.effects import measure_edit
 from workbench.latents.pace import walk
 from workbench.latents.paths import KINDS, Key, curve
 from workbench.latents.points import Points, draw, from_z, texts_of
-from workbench.latents.supervised import FIRST_SEED, Sample, draw_sample
+from workbench.latents.supervised import FIRST_SEED, Sample, check_reads, draw_sample
+from workbench.models.checks import check_whole
 from workbench.noise import draw_z, generator_for
 from workbench.pipeline import Pipeline
 
-HELD_OUT_SEED = 8_000_201  # neither fitted nor tuned on
+HELD_OUT_SEED = (
+    8_000_201  # captions neither fitted nor tuned on; their z are among the fit's (`supervised.py`)
+)
 Progress = Callable[[int, int, str], None]
 
 
@@ -43,13 +46,16 @@ def evaluate_edits(
     seed: int = HELD_OUT_SEED,
     progress: Progress | None = None,
 ) -> dict:
-    """Scores of directions, prompt edits and paths on n held-out samples (n pairs of ends for paths).
+    """Scores of directions, prompt edits and paths under n held-out captions, of paths between pairs of them.
 
     Returns {"n", "direction": {factor: {"target", "leak", "drift"}}, "prompt": the same, "path": {kind:
     largest step over mean step, the worst of `pairs` paths; "max_step_ratio": the worst of all; "distance"}}.
     target: share of samples whose factor became another, wanted class; leak: share in which any other factor
-    changed. Raises WorkbenchError where a class has no supervised direction.
+    changed. Raises WorkbenchError where a class has no supervised direction, for a model without text, and
+    for fewer than 2 samples for each pair of ends.
     """
+    check_reads(pipeline, "edits are scored by what its captions say. Score a model that reads them")
+    _check_walks(n, pairs, frames)
     sample = draw_sample(pipeline, n, seed=seed)
     before = judge.measure(draw(pipeline, sample.at))
     wanted = other_classes(sample, seed)
@@ -113,7 +119,11 @@ def score_paths(
     frames: int = 60,
     progress: Progress | None = None,
 ) -> dict:
-    """Kind of path -> the largest step over the mean one at even speed, the worst of `pairs` paths."""
+    """Kind of path -> the largest step over the mean one at even speed, the worst of `pairs` paths.
+
+    Raises WorkbenchError for fewer than 1 pair, 2 samples a pair or 2 frames.
+    """
+    _check_walks(len(sample.captions), pairs, frames)
     distance, worst = FeatureDistance(), {}
     for done, kind in enumerate(KINDS):
         ratios = []
@@ -138,8 +148,9 @@ def time_edit(pipeline: Pipeline, directions: Sequence[Direction], *, count: int
     """Milliseconds from a moved slider to the new picture: {"n", "ms" (median), "ms_90", "threads"}.
 
     A slider is the first direction's strength or the place between two pictures, in turn, at another value
-    each time.
+    each time. Raises WorkbenchError for a count below 1.
     """
+    check_whole(count, "count")
     sample = draw_sample(pipeline, 2)
     ends = [Key(caption, FIRST_SEED + k) for k, caption in enumerate(sample.captions)]
     between, taken = curve(pipeline, ends), []
@@ -158,6 +169,18 @@ def time_edit(pipeline: Pipeline, directions: Sequence[Direction], *, count: int
         "ms_90": timed[int(0.9 * (count - 1))],
         "threads": torch.get_num_threads(),
     }
+
+
+def _check_walks(n: int, pairs: int, frames: int) -> None:
+    """Before anything is drawn: every pair takes two samples of its own."""
+    check_whole(n, "n")
+    check_whole(pairs, "pairs")
+    check_whole(frames, "frames", 2)
+    if n < 2 * pairs:
+        raise WorkbenchError(
+            f"{pairs} paths lead between {2 * pairs} samples, and n is {n}: expected n of at least "
+            f"{2 * pairs}. Draw more samples, or fewer pairs."
+        )
 
 
 def _measured(

@@ -7,8 +7,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from workbench.errors import WorkbenchError
 from workbench.latents.directions import Direction, Move
 from workbench.latents.layers import indices, layers
+from workbench.models.checks import is_count
 from workbench.models.generator import Generator
 from workbench.models.ops import AdaptiveConv2d
 from workbench.pipeline import Pipeline
@@ -20,6 +22,7 @@ def modulation(G: Generator, which: str = "all", *, with_selection: bool = False
     """Rows of every style affine of the layers, each of unit length: [channels, w_dim].
 
     with_selection: the rows that choose kernels too, so that directions which switch kernels are found.
+    Raises WorkbenchError where this G has no such layers.
     """
     rows = []
     for index, conv in _convolutions(G).items():
@@ -27,14 +30,19 @@ def modulation(G: Generator, which: str = "all", *, with_selection: bool = False
             rows.append(conv.style.weight)
             if with_selection and conv.select is not None:
                 rows.append(conv.select.weight)
+    if not rows:
+        raise WorkbenchError(f"This G has no {which} layers: choose all, or a range that it has.")
     A = torch.cat([row.detach().float() for row in rows])
     return A / A.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def eigenvectors(A: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` unit vectors n that make |A n| largest, one orthogonal to the next: (vectors [count, d],
-    eigenvalues of A^T A [count]); each with its largest number positive.
+    eigenvalues of A^T A [count]); each with its largest number positive. Raises WorkbenchError for a count
+    outside [1, d].
     """
+    if not is_count(count, 1) or count > A.shape[1]:
+        raise WorkbenchError(f"{count!r:.40} directions in {A.shape[1]} numbers: expected 1 to {A.shape[1]}.")
     values, vectors = torch.linalg.eigh((A.t() @ A).double())
     found = vectors.t().flip(0)[:count]
     signs = found.gather(1, found.abs().argmax(1, keepdim=True)).sign()

@@ -191,9 +191,10 @@ def replay(pipeline: Pipeline, directions: Sequence[Direction], edit: Edit) -> S
     An edit of another model is refused before (`check_model`), where a recipe says which.
     """
     prompt = parse_marks(edit.first.prompt).text
-    samples = pipeline(prompt, seed=edit.first.seed, truncation=edit.truncation)
+    how = {"seed": edit.first.seed, "truncation": edit.truncation}
     if edit.plain:
-        return samples
+        return pipeline(prompt, **how)
+    samples = pipeline.undrawn(prompt, **how)
     samples.images = draw(pipeline, apply(pipeline, directions, edit), batch_size=1)
     samples.recipes = [{**samples.recipes[0], "edit": to_json(edit)}]
     return samples

@@ -16,6 +16,7 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation.perceptual import FeatureDistance
 from workbench.latents.paths import KINDS, Key, curve
 from workbench.latents.points import Points, draw
+from workbench.models.checks import is_count
 from workbench.noise import generator_for
 from workbench.pipeline import Pipeline
 
@@ -37,10 +38,14 @@ def path_length(
     """Mean squared feature distance over eps^2 along n random paths of one kind ("z", "w", "prompt", "both").
 
     The ends of a path are two seeds and two captions of the world. "z" keeps the first caption, "prompt" the
-    first seed. Raises WorkbenchError for an unknown kind or fewer than 2 paths.
+    first seed. seed: of the captions and of the places on the paths; the seeds of the ends are the same
+    whatever it is, so that two values of it share z. Raises WorkbenchError for an unknown kind, fewer than 2
+    paths, and a step outside (0, 1).
     """
-    if kind not in KINDS or n < 2:
-        raise WorkbenchError(f"{n} paths of kind {kind!r}: expected 2 or more of {', '.join(KINDS)}.")
+    if kind not in KINDS or not is_count(n, 2):
+        raise WorkbenchError(f"{n!r:.40} paths of kind {kind!r}: expected 2 or more of {', '.join(KINDS)}.")
+    if not 0 < eps < 1:
+        raise WorkbenchError(f"The step eps is {eps!r:.40}: expected a part of the path, such as {EPS}.")
     distance = distance or FeatureDistance()
     t = torch.rand(n, generator=generator_for(seed)) * (1 - eps)
     values = []
@@ -54,9 +59,12 @@ def path_length(
 
 
 def trimmed_mean(x: Tensor, tail: float) -> float:
-    """Mean of [N] between the `tail` and the 1 - `tail` quantile, both included."""
+    """Mean of [N] between the `tail` and the 1 - `tail` quantile, both included; of all where none is there,
+    as of two.
+    """
     low, high = x.quantile(tail), x.quantile(1 - tail)
-    return x[(x >= low) & (x <= high)].mean().item()
+    kept = x[(x >= low) & (x <= high)]
+    return (kept if len(kept) else x).mean().item()
 
 
 def _pair(pipeline: Pipeline, kind: str, seed: int, k: int, t: float, eps: float) -> Points:

@@ -62,8 +62,9 @@ def save_directions(folder: str | Path, directions: Sequence[Direction], pipelin
 def load_directions(folder: str | Path, pipeline: Pipeline) -> list[Direction]:
     """The directions in a folder, for this model.
 
-    Raises WorkbenchError for a folder without them, a damaged one, another schema, and for directions of
-    another model (by the hash of its weights).
+    Raises WorkbenchError for a folder without them, a damaged one (also by numbers that are not finite or
+    layers that the model lacks), another schema, and for directions of another model (by the hash of its
+    weights).
     """
     folder = Path(folder)
     if not (folder / FACTS).is_file() or not (folder / NUMBERS).is_file():
@@ -88,10 +89,12 @@ def load_directions(folder: str | Path, pipeline: Pipeline) -> list[Direction]:
             "`workbench directions`."
         )
     try:
-        return [_direction(row, tensors) for row in page["directions"]]
-    except (KeyError, TypeError, AttributeError) as error:
+        if spoilt := [key for key, numbers in tensors.items() if not numbers.isfinite().all()]:
+            raise ValueError(f"{spoilt[0]} holds numbers that are not finite")
+        return [_direction(row, tensors, pipeline.G.num_ws) for row in page["directions"]]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise WorkbenchError(
-            f"The directions in {folder} are damaged ({error!r:.80}): find them again."
+            f"The directions in {folder} are damaged ({error!r:.120}): find them again."
         ) from error
 
 
@@ -124,13 +127,15 @@ def _facts(direction: Direction, tensors: dict[str, Tensor], shared: dict[int, s
     }
 
 
-def _direction(row: dict, tensors: dict[str, Tensor]) -> Direction:
+def _direction(row: dict, tensors: dict[str, Tensor], num_ws: int) -> Direction:
     def tensor(key: str | None) -> Tensor | None:
         return None if key is None else tensors[key].float()
 
     def move(own: dict | None) -> Move | None:
         return own and Move(**{part: tensor(own[part]) for part in _PARTS})
 
+    if not set(row["layers"]) <= set(range(num_ws)):
+        raise ValueError(f"{row['name']!r:.40} moves layers beyond the model's {num_ws}")
     return Direction(
         **{
             **row,

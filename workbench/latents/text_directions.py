@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 
 from workbench.errors import WorkbenchError
+from workbench.latents.captions import spoken
 from workbench.latents.directions import Direction, Move
 from workbench.latents.points import from_z, texts_of
-from workbench.models.inspect import words_of
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline
 
@@ -46,15 +46,15 @@ def between_phrases(
         ]
         steps.append(ends[1].ws[:, 0] - ends[0].ws[:, 0])
     step = torch.cat(steps).mean(0)
-    old = {word.text.lower() for word in words_of(without, pipeline.text_encoder)}
-    new = [word for word in words_of(with_, pipeline.text_encoder) if word.text.lower() not in old]
+    said = spoken(pipeline, with_)
+    old = {word.text.lower() for word in spoken(pipeline, without).words}
+    new = [word for word in said.words if word.text.lower() not in old]
     if not new or step.norm() < 1e-6:
         raise WorkbenchError(
             f"{without!r:.60} and {with_!r:.60} read alike to {pipeline.name}: take phrases that differ in a "
             "word it knows."
         )
-    text = texts_of(pipeline, [with_])
-    rows = text.t_local[0, [row for word in new for row in word.rows]]
+    rows = said.text.t_local[0, [row for word in new for row in word.rows]]
     return Direction(
         name=name or f"{without} → {with_}",
         source="text",

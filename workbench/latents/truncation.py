@@ -11,8 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from workbench.errors import WorkbenchError
 from workbench.latents.points import Points, points
 from workbench.pipeline import Pipeline, check_truncation, clean_prompt
+
+MEANS = ("prompt", "all")
 
 
 def truncate(pipeline: Pipeline, at: Points, prompt: str, *, over_all: float, over_prompt: float) -> Points:
@@ -29,7 +32,14 @@ def truncate(pipeline: Pipeline, at: Points, prompt: str, *, over_all: float, ov
 def truncation_grid(
     pipeline: Pipeline, prompt: str, seeds: Sequence[int], psis: Sequence[float], *, towards: str = "prompt"
 ) -> Points:
-    """psi x seeds: len(psis) * len(seeds) points, row by row. towards: "prompt" or "all"."""
+    """psi x seeds: len(psis) * len(seeds) points, row by row. towards: "prompt" or "all".
+
+    Raises WorkbenchError for another mean and without a psi.
+    """
+    if towards not in MEANS:
+        raise WorkbenchError(f"There is no mean {towards!r:.40}: choose one of {', '.join(MEANS)}.")
+    if not len(psis):
+        raise WorkbenchError("A table of truncation needs a strength for each row: give at least one psi.")
     base = points(pipeline, prompt, seeds)
     rows = []
     for psi in psis:

@@ -14,6 +14,14 @@ def is_count(value: object, low: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= low
 
 
+def check_whole(value: object, name: str, low: int = 1) -> None:
+    """Raises WorkbenchError unless a value is a whole number of at least `low`."""
+    if not is_count(value, low):
+        raise WorkbenchError(
+            f"{name} is {value!r:.40}: expected a whole number of at least {low}. Give {name}={low} or more."
+        )
+
+
 def check_resolution(resolution: object, low: int = 8) -> None:
     """Raises WorkbenchError unless the side of a picture is a power of two, at least `low`."""
     if is_count(resolution, low) and not resolution & (resolution - 1):
@@ -27,10 +35,7 @@ def check_resolution(resolution: object, low: int = 8) -> None:
 def check_counts(config: object, names: Iterable[str], low: int = 1) -> None:
     """Raises WorkbenchError for a field that is not a whole number of at least `low`."""
     for name in names:
-        if not is_count(value := getattr(config, name), low):
-            raise WorkbenchError(
-                f"{name} is {value!r}: expected a whole number of at least {low}. Give {name}={low} or more."
-            )
+        check_whole(getattr(config, name), name, low)
 
 
 def check_text_dim(text_dim: object) -> None:

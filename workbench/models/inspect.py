@@ -152,12 +152,14 @@ def _note_selection(conv: AdaptiveConv2d, into: dict[str, Tensor], name: str):
 def word_maps(seen: Look, words: Sequence[Word], size: int, row: int = 0) -> Tensor:
     """Where picture `row` listened to each word at `size`: [words, S, S], pieces of a word summed.
 
-    Raises WorkbenchError where G has no cross-attention at that size.
+    Raises WorkbenchError where G has no cross-attention at that size, and without a word.
     """
     if size not in seen.cross:
         raise WorkbenchError(
             f"There is no cross-attention at {size} px: choose one of {sorted(seen.cross) or 'none'}."
         )
+    if not words:
+        raise WorkbenchError("There is no word to look for: give at least one that the model reads.")
     return torch.stack([seen.cross[size][row, list(word.rows)].sum(0) for word in words])
 
 
@@ -231,10 +233,13 @@ def strength(G: nn.Module, piece: str, factor: float, sizes: Sequence[int] | Non
     """Inside, what each layer of `piece` ("self-attention" or "cross-attention") adds is times `factor`.
 
     0 switches it off and leaves everything around it alone (the MLP behind self-attention too). sizes: of G's
-    blocks; all when None. Everything is as before afterwards, whatever happened inside.
+    blocks; all when None. Everything is as before afterwards, whatever happened inside. Raises WorkbenchError
+    for another piece and a size that G lacks.
     """
     if piece not in PIECES:
         raise WorkbenchError(f"There is no piece {piece!r}: choose one of {', '.join(PIECES)}.")
+    if lacking := [size for size in sizes or () if str(size) not in G.blocks]:
+        raise WorkbenchError(f"There are no blocks at {lacking[0]} px: choose of {', '.join(G.blocks)}.")
     where = G if sizes is None else nn.ModuleList(G.blocks[str(size)] for size in sizes)
     layers = [module for module in where.modules() if isinstance(module, PIECES[piece])]
     handles = [layer.out.register_forward_hook(lambda m, args, out: out * factor) for layer in layers]

@@ -29,6 +29,11 @@ class Text:
     mask: Tensor
     prior: Tensor | None = None
 
+    @property
+    def loudness(self) -> Tensor:
+        """The prior of each row [N, T-1], ones where there is none."""
+        return torch.ones_like(self.t_local[..., 0]) if self.prior is None else self.prior
+
     def repeat_interleave(self, times: int) -> Text:
         """Each caption `times` in a row."""
         return self._each(lambda part: part.repeat_interleave(times, dim=0))
@@ -42,11 +47,9 @@ class Text:
         """All captions one after the other; shorter ones are padded with rows that nobody hears."""
         length = max(text.mask.shape[1] for text in texts)
         padded = [text.padded(length) for text in texts]
-        priors = [text.prior for text in padded]
         prior = None
-        if any(p is not None for p in priors):
-            given = [torch.ones_like(t.t_local[..., 0]) if t.prior is None else t.prior for t in padded]
-            prior = torch.cat(given)
+        if any(text.prior is not None for text in padded):
+            prior = torch.cat([text.loudness for text in padded])
         return Text(*(torch.cat([getattr(t, name) for t in padded]) for name in _PARTS), prior)
 
     def padded(self, length: int) -> Text:

@@ -165,27 +165,45 @@ class Pipeline:
 
         Mistakes (empty prompt, seed, count or truncation out of range) raise WorkbenchError before any work.
         """
+        samples, z = self._planned(prompts, seed, count, truncation, batch_size)
+        truncation = float(truncation)
+        side = self.G.config.resolution
+        # made outside of inference mode: callers may differentiate
+        samples.images = torch.empty(len(z), 3, side, side)
+        for start in range(0, len(z), batch_size):
+            part = slice(start, start + batch_size)
+            with torch.inference_mode():
+                samples.images[part] = self._draw(samples.prompts[part], z[part], truncation)
+        return samples
+
+    def undrawn(self, prompt: str, *, seed: int = 0, truncation: float = 1.0) -> Samples:
+        """The picture of a call with its recipe and warnings, but not drawn: images [0, 3, H, W]. For what
+        draws it itself, such as an edit.
+        """
+        return self._planned(prompt, seed, 1, truncation, 1)[0]
+
+    def _planned(
+        self,
+        prompts: str | Sequence[str],
+        seed: int | Sequence[int],
+        count: int,
+        truncation: float,
+        batch_size: int,
+    ) -> tuple[Samples, Tensor]:
+        """(everything of a call but its pictures, z [N, z_dim])."""
         texts, seeds, warnings = plan_pictures(prompts, seed, count, self.text_encoder)
         truncation = check_truncation(truncation)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise WorkbenchError(f"batch_size is {batch_size!r}: expected a whole number of at least 1.")
-        side = self.G.config.resolution
-        images = torch.empty(
-            len(seeds), 3, side, side
-        )  # made outside of inference mode: callers may differentiate
-        recipe_list: list[dict[str, Any]] = []
         common = self._common_recipe(truncation, batch_size)
-        for start in range(0, len(seeds), batch_size):
-            part = slice(start, start + batch_size)
-            z = draw_z(seeds[part], self.G.config.z_dim)
-            with torch.inference_mode():
-                images[part] = self._draw(texts[part], z, truncation)
-            for row in z:
-                k = len(recipe_list)
-                own = {"prompt": texts[k], "seed": seeds[k], "index": k}
-                noise_hash = recipes.sha256(row.numpy().astype("<f4").tobytes())
-                recipe_list.append({"kind": "gan", **own, **common, "noise_hash": noise_hash})
-        return Samples(images, texts, seeds, recipe_list, warnings)
+        z = draw_z(seeds, self.G.config.z_dim)
+        recipe_list: list[dict[str, Any]] = []
+        for k, row in enumerate(z):
+            own = {"prompt": texts[k], "seed": seeds[k], "index": k}
+            noise_hash = recipes.sha256(row.numpy().astype("<f4").tobytes())
+            recipe_list.append({"kind": "gan", **own, **common, "noise_hash": noise_hash})
+        side = self.G.config.resolution
+        return Samples(torch.empty(0, 3, side, side), texts, seeds, recipe_list, warnings), z
 
     def text(self, prompt: str) -> Text | None:
         """The prompt after the frozen tower and G's own T, one row; remembered for the last 128 prompts.

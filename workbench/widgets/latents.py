@@ -16,13 +16,14 @@ from workbench.datasets.world import LIGHTS, SCENES
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import FACTOR_CLASSES, Judge
 from workbench.images import COLOURS
+from workbench.latents import captions
 from workbench.latents.captions import NEGATIVE, read, scaled
 from workbench.latents.directions import Direction
 from workbench.latents.layers import Layer, layers
 from workbench.latents.mixing import Which, style_table
 from workbench.latents.points import Points, draw, from_z, points
 from workbench.models.generator import Generator
-from workbench.models.inspect import enlarged, words_of
+from workbench.models.inspect import enlarged
 from workbench.models.mapping import Text
 from workbench.noise import draw_z
 from workbench.pipeline import Pipeline
@@ -120,7 +121,8 @@ def covered(
     w stays that of the whole prompt. Raises WorkbenchError where the prompt has no such word.
     """
     text = read(pipeline, prompt)
-    own = [w for w in words_of(prompt, pipeline.text_encoder) if w.text.lower() == word.lower()]
+    said = captions.spoken(pipeline, prompt)
+    own = [w for w in said.words if w.text.lower() == word.lower()]
     if not own or what not in COVERS:
         raise WorkbenchError(
             f"{prompt!r:.60} has no word {word!r}, or {what!r} is not 'word' or 'all after'."
