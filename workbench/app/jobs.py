@@ -152,6 +152,9 @@ class Studio:
         count = check_count(count)
         stop = self._stops[visitor] = threading.Event()  # before the model, which may still be loading
         try:
+            from workbench.pipeline.inputs import check_seeds
+
+            check_seeds(seed, count)  # all of them, before the first is drawn
             pipeline, folder = self.pipeline(), self.new_folder()
             now = Progress(files=(), seeds=(), seconds=0.0, wanted=count, stopped=stop.is_set())
             while not now.done:
