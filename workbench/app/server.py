@@ -25,7 +25,7 @@ from workbench.app.dataset import dataset_tab
 from workbench.app.edit import edit_tab
 from workbench.app.evaluate import evaluate_tab
 from workbench.app.evaluate_work import Bench
-from workbench.app.jobs import Facts, Studio, in_words
+from workbench.app.jobs import Facts, Studio
 from workbench.app.learn import learn_tab
 from workbench.app.long_work import end_all
 from workbench.app.magnifier import Magnifier
@@ -90,7 +90,6 @@ def build(
                 learn_tab(studio, tab)
         foot = gr.HTML(footer_html(""), elem_id="foot")
 
-        @in_words
         def fill() -> tuple[str, str]:
             from workbench.app.prompts import vocabulary_html
 
