@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -30,18 +31,17 @@ launch(sys.argv[1], port=int(sys.argv[2]), upscaler="none")
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_whatever_ends_it_ends_it_in_order(name, model_folder, a_port, tmp_path):
-    import httpx
-
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     environment.pop("GRADIO_TEMP_DIR", None)
     command = [sys.executable, "-c", SERVE, str(model_folder), str(a_port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert "GigaGAN workbench: http" in process.stdout.readline()
-        sent = httpx.post(
-            f"http://127.0.0.1:{a_port}/gradio_api/upload", files={"files": b"a picture"}, trust_env=False
-        )
-        assert sent.status_code == 200 and list(tmp_path.glob("workbench-gradio-*/*/*"))
+        body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nx\r\n--b--\r\n'
+        asked = urllib.request.Request(f"http://127.0.0.1:{a_port}/gradio_api/upload", data=body)
+        asked.add_header("Content-Type", "multipart/form-data; boundary=b")
+        assert urllib.request.urlopen(asked, timeout=60).status == 200
+        assert list(tmp_path.glob("workbench-gradio-*/*/*"))
         process.send_signal(getattr(signal, name))
         said, _ = process.communicate(timeout=120)
     finally:
