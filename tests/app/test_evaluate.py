@@ -116,6 +116,24 @@ def test_what_others_switch_off_in_the_pages_model_is_not_measured(bench, monkey
     assert torch.equal(drawn[0], whole)
 
 
+def test_the_speed_is_taken_while_nobody_else_draws(bench, monkeypatch):
+    from workbench.evaluation.report import gathering, timing
+
+    def draw(pipeline, prompts):
+        return lambda batch: alone.append(bench.studio._model_lock.locked()) or 0.1 * batch
+
+    def stream(*given, **settings):
+        raise WorkbenchError("that will do")
+
+    monkeypatch.setattr(timing, "_drawing", draw)
+    monkeypatch.setattr(gathering, "stream", stream)
+    alone, told = [], []
+    with pytest.raises(WorkbenchError, match="that will do"):
+        bench.measure(Wanted(model=PAGE_MODEL, data="world", n=N, seed=0), told.append)
+    assert len(alone) > 50 and all(alone) and not bench.studio._model_lock.locked()
+    assert told.count("Taking the speed") > 50  # between two draws others have a turn, and Stop is heard
+
+
 def test_a_model_that_is_missing_is_told_as_everywhere(desk):
     bench = Bench(Studio("assets/models/none", desk / "w"), Shelf(shipped=desk, runs=desk / "runs"))
     with pytest.raises(WorkbenchError, match="make demo-models"):

@@ -8,6 +8,7 @@ from workbench.app import create, create_back, repeat
 from workbench.app.jobs import CHUNK, CLIP, KEPT_JOBS, Studio, check_best_of, check_count, in_words
 from workbench.errors import WorkbenchError
 from workbench.images import open_picture, read_recipe, save_png, to_uint8
+from workbench.noise import MAX_SEED
 from workbench.pipeline import Pipeline
 from workbench.pipeline.choosing import STRIDE
 
@@ -131,6 +132,14 @@ def test_a_bad_seed_is_refused_before_any_work(studio, seed):
     with pytest.raises(WorkbenchError, match="seed"):
         next(create.generate(studio, "a dog", seed, 1, 1.0))
     assert not studio.ready
+
+
+def test_a_job_that_would_pass_the_largest_seed_draws_nothing(studio):
+    with pytest.raises(WorkbenchError, match="go beyond the largest seed"):
+        next(studio.generate("a dog", MAX_SEED - CHUNK, CHUNK + 2, 1.0, visitor="one"))
+    assert not studio.work.exists() and studio.stop("one") is False
+    last = list(studio.generate("a dog", MAX_SEED - 1, 2, 1.0))[-1]
+    assert last.seeds == (MAX_SEED - 1, MAX_SEED)
 
 
 def test_a_dropped_picture_is_made_again(studio, tmp_path):

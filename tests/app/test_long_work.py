@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from workbench.app.edit_desk import Sheet
-from workbench.app.jobs import Studio
+from workbench.app.jobs import Studio, in_words
 from workbench.app.long_work import Wish
 from workbench.app.server import build
 
@@ -18,6 +18,8 @@ STOPS = [  # what is pressed, what stops it, how many values are asked for
     ("edit-find", "edit-find-stop", 3), ("draw-go", "draw-stop", 4), ("own-go", "own-stop", 6),
     ("set-check", "set-stop", 1),
 ]  # fmt: skip
+
+UNQUEUED = ("workbench.app.dataset", "workbench.app.training", "workbench.app.turning")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,17 @@ def test_stop_takes_back_what_waits_in_the_queue(page, press, stop, asked):
     shown = list(run.fn(*values(run, wish), me))
     assert "".join(str(step) for step in shown).count("update") == len(run.outputs)  # it only skips
     assert len(ask.inputs) >= asked and wish.stopped
+
+
+def test_whoever_may_refuse_waits_in_the_queue(page):
+    """Gradio shows the refusal of a queued event alone: another tells it in one of its outputs."""
+    refusing = [in_words(lambda: None).__code__, in_words(lambda: (yield)).__code__]
+    hidden = [
+        (fn.name, fn.fn.__module__) for fn in page.fns.values()
+        if not fn.queue and getattr(fn.fn, "__code__", None) in refusing
+        and fn.fn.__module__ not in UNQUEUED
+    ]  # fmt: skip
+    assert hidden == []
 
 
 def test_the_newest_wish_counts_and_is_granted_once():

@@ -357,7 +357,6 @@ def _wire_help(
     def tell(text: str) -> str:
         return notice(studio, text)
 
-    @in_words
     def open_page(text: str) -> list[Any]:
         offered = prompts.choices()
         updates = [gr.update(choices=offered[name]) for name in prompts.FACTOR_NAMES]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -77,7 +78,7 @@ class Bench:
             distance=perceptual_distance("auto"),
         )  # fmt: skip
         found = gather(
-            pipeline, data, tools, n=wanted.n, seed=wanted.seed,
+            pipeline, data, tools, n=wanted.n, seed=wanted.seed, undisturbed=lambda: self._undisturbed(tell),
             progress=lambda done, total, what: tell(f"{what.capitalize()}: {done:,} of {total:,}"),
         )  # fmt: skip
         tell("Writing the report")
@@ -85,6 +86,13 @@ class Bench:
         out = REPORTS / report_name(wanted, named, pipeline.weight_hash)
         write_report(found, out)
         return out
+
+    @contextlib.contextmanager
+    def _undisturbed(self, tell: Callable[[Any], None]) -> Iterator[None]:
+        """Everybody's pictures wait for one draw, or the speed would tell how busy this page was."""
+        tell("Taking the speed")
+        with self.studio.alone():
+            yield
 
     def copies(self, folder: Path) -> list[str]:
         """A report's two files where the page may hand them out."""

@@ -172,6 +172,11 @@ class Studio:
         count, of = check_count(count), check_best_of(of)
         stop = self._stops[visitor] = threading.Event()  # before the model, which may still be loading
         try:
+            from workbench.pipeline.choosing import STRIDE
+            from workbench.pipeline.inputs import check_seeds
+
+            check_seeds(seed, count)  # all of them, and their last candidates, before the first is drawn
+            check_seeds(seed + (of - 1) * STRIDE, count)
             pipeline, folder = self.chooser(of), self.new_folder()
             now = Progress(files=(), seeds=(), seconds=0.0, wanted=count, of=of, stopped=stop.is_set())
             while not now.done:

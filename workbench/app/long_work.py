@@ -4,10 +4,12 @@ begins where Stop was pressed while it waited.
 
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+_EVERY: "weakref.WeakSet[Stops]" = weakref.WeakSet()
 Tell = Callable[[Any], None]  # says how far the work is; raises Stopped where it shall end
 
 
@@ -49,6 +51,7 @@ class Stops:
 
     def __init__(self) -> None:
         self._running: dict[str, threading.Event] = {}
+        _EVERY.add(self)
 
     def stop(self, visitor: str) -> bool:
         """Ask the running work of a visitor to end; False when there is none."""
@@ -80,6 +83,13 @@ class Stops:
             thread.join()
             if self._running.get(visitor) is stop:
                 del self._running[visitor]
+
+
+def end_all() -> None:
+    """Press every visitor's Stop: Python does not end while their work goes on."""
+    for stops in tuple(_EVERY):
+        for visitor in tuple(stops._running):
+            stops.stop(visitor)
 
 
 def _kept(work: Callable[[Tell], Any], tell: Tell, said: "queue.SimpleQueue[tuple[str, Any]]") -> None:

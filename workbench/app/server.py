@@ -3,11 +3,16 @@
 Nothing is sent anywhere: no analytics, no share link, no font or script from outside.
 """
 
+import contextlib
 import functools
 import html
 import os
+import signal
 import socket
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +25,9 @@ from workbench.app.dataset import dataset_tab
 from workbench.app.edit import edit_tab
 from workbench.app.evaluate import evaluate_tab
 from workbench.app.evaluate_work import Bench
-from workbench.app.jobs import Facts, Studio, in_words
+from workbench.app.jobs import Facts, Studio
 from workbench.app.learn import learn_tab
+from workbench.app.long_work import end_all
 from workbench.app.magnifier import Magnifier
 from workbench.app.race import race_tab
 from workbench.app.race_lanes import Track
@@ -84,7 +90,6 @@ def build(
                 learn_tab(studio, tab)
         foot = gr.HTML(footer_html(""), elem_id="foot")
 
-        @in_words
         def fill() -> tuple[str, str]:
             from workbench.app.prompts import vocabulary_html
 
@@ -106,7 +111,10 @@ def own_cache() -> tempfile.TemporaryDirectory:
     Gradio names a picture by its content in one folder of the whole computer, and a page that ends deletes
     what it made: two pages that drew the same picture would take it from each other.
     """
-    folder = tempfile.TemporaryDirectory(prefix="workbench-gradio-", dir=os.environ.get("GRADIO_TEMP_DIR"))
+    within = os.environ.get("GRADIO_TEMP_DIR") or None
+    if within is not None:
+        Path(within).mkdir(parents=True, exist_ok=True)
+    folder = tempfile.TemporaryDirectory(prefix="workbench-gradio-", dir=within)
     os.environ["GRADIO_TEMP_DIR"] = folder.name
     return folder
 
@@ -129,16 +137,50 @@ def launch(
     """
     check_port(host, port)
     spare_loopback()
-    page = build(model, run, upscaler, diffusion, student)
-    options = launch_options(page, host, port)
-    page.launch(**options, inbrowser=open_browser, quiet=True, prevent_thread_lock=True)
-    page.studio.start_loading()  # after the page is up: importing torch would hold it back
-    print(f"GigaGAN workbench: {page.local_url}  (Ctrl-C stops it)", flush=True)
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        print("Everybody who reaches this computer over the network can use this page.", flush=True)
-    if block:
-        page.block_thread()
+    with ended_by_signals() if block else contextlib.nullcontext():
+        page = build(model, run, upscaler, diffusion, student)
+        options = launch_options(page, host, port)
+        page.launch(**options, inbrowser=open_browser, quiet=True, prevent_thread_lock=True)
+        page.studio.start_loading()  # after the page is up: importing torch would hold it back
+        print(f"GigaGAN workbench: {page.local_url}  (Ctrl-C stops it)", flush=True)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            print("Everybody who reaches this computer over the network can use this page.", flush=True)
+        if block:
+            wait(page)
     return page
+
+
+def wait(page: gr.Blocks) -> None:
+    """Until Ctrl-C; then no request is answered any more, and the work in hand ends."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while page.is_running:
+            time.sleep(0.1)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print("Stopped.", flush=True)
+    end_all()  # before the server, which waits for those who are still told of it
+    page.server.close()
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM and a terminal that is closed do what Ctrl-C does: Python ends in order, and uploads
+    and pictures go with it. One that is ignored (nohup) stays so; outside of the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, told) for number in heard}
+    try:
+        yield
+    finally:  # a second one ends it at once
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def launch_options(page: gr.Blocks, host: str, port: int) -> dict[str, Any]:

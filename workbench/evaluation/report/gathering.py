@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from workbench.evaluation.metrics.team import ALONE, Team
 from workbench.evaluation.perceptual import CLIP_FOLDER, Kind, perceptual_distance
 from workbench.evaluation.reference import Progress
 from workbench.evaluation.report.pictures import JudgeMeter, Neighbours, ThumbnailMeter, neighbours
-from workbench.evaluation.report.timing import time_model
+from workbench.evaluation.report.timing import Undisturbed, time_model
 from workbench.evaluation.report.world import World, measure_world
 from workbench.evaluation.variety import memory as memory_of
 from workbench.models.clip_io import Clip
@@ -107,6 +108,7 @@ def gather(
     seed: int = 0,
     truncation: float = 1.0,
     timed: bool = True,
+    undisturbed: Undisturbed = nullcontext,
     cache: Path | None = CACHE,
     fresh: bool = False,
     team: Team = ALONE,
@@ -114,7 +116,8 @@ def gather(
 ) -> Gathered | None:
     """Measure a model against a data set folder, which is taken for its training set.
 
-    n: pictures that are drawn, of prompts of the world where the data says its factors, else of its captions.
+    n: pictures that are drawn, of prompts of the world where the data says its factors, else of its captions;
+    undisturbed: as of `time_model`.
     An interrupted call goes on where it was. In every process of a team but the first the answer is None.
     Raises WorkbenchError as its parts do, and for pictures that are not finite: then nothing is reported.
     """
@@ -124,7 +127,8 @@ def gather(
     prompts, known = prompts_for(reference, n, seed)
     source = drawn_for(pipeline, prompts, known, seed=seed, truncation=truncation)
     source.batch(0, 1)  # a broken model is told before anything else is done
-    speed = time_model(pipeline, prompts) if timed and team.is_main else None
+    timed = timed and team.is_main
+    speed = time_model(pipeline, prompts, undisturbed=undisturbed) if timed else None
     worded = pipeline.text_encoder is not None and bool(reference.texts)
     meters = _meters(tools, source, of_world, worded)
     settings = {"cache": cache, "team": team, "progress": progress}
