@@ -6,9 +6,10 @@ import shlex
 import pytest
 
 from workbench.app import launching
-from workbench.app.launching import Desk, check_budget, free_name, is_world, settings, shell_line
+from workbench.app.launching import Desk, check_budget, free_name, job, settings, shell_line
 from workbench.app.runs import Shelf
 from workbench.app.sets import Sets
+from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 from workbench.models import presets
 from workbench.training import runs
@@ -122,12 +123,11 @@ def test_a_short_run_is_watched_closely_and_a_long_one_as_its_preset_says():
     )  # the judge knows one world alone
 
 
-def test_the_judge_looks_at_the_drawn_world_alone(tmp_path):
-    assert not is_world(tmp_path)
-    (tmp_path / "dataset.json").write_text('{"kind": "own-pictures"}')
-    assert not is_world(tmp_path)
-    (tmp_path / "dataset.json").write_text('{"kind": "shepherd-world"}')
-    assert is_world(tmp_path)
+def test_the_judge_looks_at_the_drawn_world_alone(desk, tmp_path):
+    (desk.sets.get("datasets/dogs") / "a.png").touch()
+    drawn = write_world(tmp_path / "drawn", count=4, seed=0, resolution=16, workers=1, progress=False)
+    for data, judged in ((desk.sets.get("datasets/dogs"), False), (drawn, True)):
+        assert (job(data, "shepherd-32", 100_000).config["eval_every_nimg"] > 0) == judged
 
 
 def test_the_line_for_a_terminal_is_one_that_the_command_reads(tmp_path):
