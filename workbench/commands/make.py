@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from workbench.commands.common import CLIP, JUDGE, STOPPED, File, Text, Whole, app, find_model
+from workbench.commands.common import CLIP, JUDGE, STOPPED, File, Text, Whole, app, find_model, show
 from workbench.commands.scale import THIS_MACHINE, Cluster, starter
 from workbench.commands.train_options import (
     AS_PRESET,
@@ -158,8 +158,6 @@ def ablate(
     """
     if images < 1:
         raise WorkbenchError(f"--images is {images}: expected a number of images of at least 1.")
-    from rich.console import Console
-
     from workbench.training import ablation
 
     table = ablation.ablate(
@@ -168,7 +166,7 @@ def ablate(
     if not table:
         print("No row is finished yet.")
         return STOPPED
-    Console().print(ablation.summary(table))
+    show(ablation.summary(table))
     for line in ablation.against_the_paper(table):
         print(f"Not as in the paper: {line}")
     print(ablation.write_report(table, out, out if report is None else report))

@@ -154,20 +154,18 @@ def record_model(result: dict, *, command: str, path: Path | None = None) -> Non
             record(id, result[GOALS[id].key], n=result["n"], command=command, path=path)
 
 
-def table(path: Path | None = None) -> Table:
-    """Every declared or recorded figure as a rich table: figure, goal, measured, met."""
+def table(path: Path | None = None, *, dated: bool = True) -> Table:
+    """Every declared or recorded figure as a rich table: figure, goal, measured, met; dated: n and date."""
     entries = read(path)
-    out = Table("figure", "goal", "measured", "unit", "met", "n", "date")
+    out = Table("figure", "goal", "measured", "unit", "met", *(("n", "date") if dated else ()))
     for id in [*GOALS, *(extra for extra in entries if extra not in GOALS)]:
         entry = entries.get(id)
         if entry is None:
-            out.add_row(id, GOALS[id].goal, "not measured", GOALS[id].unit, "-", "", "")
+            out.add_row(id, GOALS[id].goal, "not measured", GOALS[id].unit, "-")
             continue
         answer = MET[met(entry["value"], entry["goal"])]
-        n = "" if entry.get("n") is None else str(entry["n"])
-        out.add_row(
-            id, entry["goal"], f"{entry['value']:.4g}", entry["unit"], answer, n, entry.get("date", "")
-        )
+        about = ("" if entry.get("n") is None else str(entry["n"]), entry.get("date", "")) if dated else ()
+        out.add_row(id, entry["goal"], f"{entry['value']:.4g}", entry["unit"], answer, *about)
     return out
 
 
