@@ -32,7 +32,8 @@ def test_own_pictures_are_trained_without_the_judge_and_that_is_said_once(inputs
     tiny_run.run_tiny((own, inputs[1]), tmp_path / "run", progress=True, **measured)
     told = capsys.readouterr().out
     assert told.count("The judge knows Shepherd World alone") == 1
-    assert f"--model {tmp_path / 'run' / 'model'} --data '{own}'` does afterwards" in told
+    line = f"evaluate report --model {tmp_path}/run/model --data '{own}' --out {tmp_path}/run/report` does"
+    assert line in told
     assert not read_history(tmp_path / "run", "eval")
     states = [json.loads(file.read_text()) for file in (tmp_path / "run").glob("checkpoints/*/state.json")]
     assert states and all(state["frechet_ratio"] is None for state in states)
