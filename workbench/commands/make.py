@@ -5,7 +5,18 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from workbench.commands.common import CLIP, JUDGE, STOPPED, File, Text, Whole, app, find_model, show
+from workbench.commands.common import (
+    CLIP,
+    JUDGE,
+    STOPPED,
+    File,
+    Text,
+    Whole,
+    app,
+    check_file,
+    find_model,
+    show,
+)
 from workbench.commands.scale import THIS_MACHINE, Cluster, starter
 from workbench.commands.train_options import (
     AS_PRESET,
@@ -158,8 +169,10 @@ def ablate(
     """
     if images < 1:
         raise WorkbenchError(f"--images is {images}: expected a number of images of at least 1.")
+    from workbench.images import check_place
     from workbench.training import ablation
 
+    check_place(out if report is None else report)
     table = ablation.ablate(
         data, out, clip=find_model(clip), judge=find_model(judge), images=images, rows=rows, device=device
     )
@@ -212,8 +225,10 @@ def trials(
         judge: Folder of the judge that measures each trial.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
     """
+    from workbench.images import check_place
     from workbench.training.trials import read_plan, run_trials, write_report
 
+    check_place(out if report is None else report)
     chosen = read_plan(plan)
     models = {"clip": find_model(clip), "judge": find_model(judge)}
     rows = run_trials(chosen, data, out, only=only, device=device, **models)
@@ -238,6 +253,7 @@ def gif(run: Positional[Path], *, out: File = None, mp4: bool = False) -> None:
         out: File to write; training.gif or training.mp4 in the run folder when left out.
         mp4: An MP4 with every grid, below 8 MB, in place of the GIF with as many as fit into 3 MB.
     """
+    check_file(out)
     if mp4:
         from workbench.training.film import write_mp4
 

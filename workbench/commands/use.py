@@ -31,8 +31,10 @@ def sample(
         out: Folder to write into.
         device: cpu or cuda; cuda where there is one when left out.
     """
+    from workbench.images import check_place
     from workbench.pipeline import Pipeline, sample_to_folder
 
+    check_place(out)
     pipeline = Pipeline.from_pretrained(find_model(model), device=device)
     saved = sample_to_folder(pipeline, prompt, seed=seed, count=count, truncation=truncation, out=out)
     for warning in saved.warnings:
@@ -51,9 +53,10 @@ def gallery(*, model: str = DEMO_MODEL, out: Path, device: Text = None) -> None:
         device: cpu or cuda; cuda where there is one when left out.
     """
     from workbench.evaluation.gallery import many_prompts, many_seeds
-    from workbench.images import save_png
+    from workbench.images import check_place, save_png
     from workbench.pipeline import Pipeline
 
+    check_place(out)
     pipeline = Pipeline.from_pretrained(find_model(model), device=device)
     out.mkdir(parents=True, exist_ok=True)
     for name, draw in (("samples.png", many_prompts), ("seeds.png", many_seeds)):
