@@ -7,6 +7,7 @@ import functools
 import html
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from workbench.app.dataset import dataset_tab
 from workbench.app.edit import edit_tab
 from workbench.app.evaluate import evaluate_tab
 from workbench.app.evaluate_work import Bench
-from workbench.app.jobs import Facts, Studio, in_words
+from workbench.app.jobs import Facts, Studio, in_words, looks_local, missing_model
 from workbench.app.learn import learn_tab
 from workbench.app.magnifier import Magnifier
 from workbench.app.race import race_tab
@@ -135,6 +136,9 @@ def launch(
     print(f"GigaGAN workbench: {page.local_url}  (Ctrl-C stops it)", flush=True)
     if host not in ("127.0.0.1", "localhost", "::1"):
         print("Everybody who reaches this computer over the network can use this page.", flush=True)
+    named = page.studio.model
+    if looks_local(named) and not Path(named).exists():  # the page stays: one may come, and much needs none
+        print(f"warning: {missing_model(named)}", file=sys.stderr, flush=True)
     if block:
         page.block_thread()
     return page
