@@ -182,7 +182,12 @@ ship: $(APP_READY)
 # folders with a run of either, in the order of their laps; the last ones' models ship.
 RACE_LAPS ?= $(DEMO)
 ship-race: $(APP_READY)
-	@rm -rf assets/models/shepherd-64-{diffusion,student}
+	@for name in shepherd-64-diffusion shepherd-64-student; do
+	  test -d "$(lastword $(RACE_LAPS))/$$name/model" || {
+	    echo "error: $(lastword $(RACE_LAPS))/$$name is no finished run: make demo-models, or RACE_LAPS=\"runs/…\"" >&2; exit 2
+	  }
+	done
+	rm -rf assets/models/shepherd-64-{diffusion,student}
 	$(PY) -c 'import sys; from workbench.training.shipping import ship_history, ship_model; \
 	  [(ship_model(f"{sys.argv[-1]}/{name}/model", f"assets/models/{name}", encoder="assets/models/mini-clip"), \
 	    ship_history([f"{lap}/{name}" for lap in sys.argv[1:]], f"assets/training/{name}")) \

@@ -146,6 +146,17 @@ def test_each_process_has_a_folder_of_pictures_of_its_own():
     assert not any(Path(folder).exists() for folder in folders)
 
 
+def test_a_model_that_is_not_there_is_told_in_the_terminal_too(tmp_path, capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    page = server.launch(tmp_path / "none", port=port, block=False)
+    page.close()
+    told = capsys.readouterr()
+    assert told.err.startswith(f"warning: There is no model at {tmp_path / 'none'}.")
+    assert "GigaGAN workbench: http" in told.out
+
+
 def test_the_page_is_built_without_torch_and_without_a_model():
     """What makes the page quick to answer: torch and matplotlib come after it."""
     code = (

@@ -8,10 +8,11 @@ import pytest
 
 from workbench import cli
 from workbench.app import launching
-from workbench.app.launching import Desk, check_budget, free_name, is_world, settings, shell_line
+from workbench.app.launching import Desk, check_budget, free_name, job, settings, shell_line
 from workbench.app.runs import Shelf
 from workbench.app.sets import Sets
 from workbench.commands import make
+from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 from workbench.models import presets
 from workbench.training import runs
@@ -125,16 +126,25 @@ def test_a_short_run_is_watched_closely_and_a_long_one_as_its_preset_says():
     )  # the judge knows one world alone
 
 
-def test_the_judge_looks_at_the_drawn_world_alone(tmp_path):
-    assert not is_world(tmp_path)
-    (tmp_path / "dataset.json").write_text('{"kind": "own-pictures"}')
-    assert not is_world(tmp_path)
-    (tmp_path / "dataset.json").write_text('{"kind": "shepherd-world"}')
-    assert is_world(tmp_path)
+def drawn(folder):
+    """A small set of the world."""
+    return write_world(folder, count=4, seed=0, resolution=16, workers=1, progress=False)
+
+
+def other(folder):
+    """A set that is none of the world's."""
+    folder.mkdir(exist_ok=True)
+    (folder / "a.png").touch()
+    return folder
+
+
+def test_the_judge_looks_at_the_drawn_world_alone(desk, tmp_path):
+    for data, judged in ((other(desk.sets.get("datasets/dogs")), False), (drawn(tmp_path / "drawn"), True)):
+        assert (job(data, "shepherd-32", 100_000).config["eval_every_nimg"] > 0) == judged
 
 
 def test_the_line_for_a_terminal_is_one_that_the_command_reads(tmp_path):
-    line = shell_line(tmp_path / "my run", tmp_path / "data", "shepherd-32", 1000)
+    line = shell_line(tmp_path / "my run", other(tmp_path / "data"), "shepherd-32", 1000)
     words = shlex.split(line)
     assert words[:2] == ["workbench", "train"] and words[words.index("--out") + 1] == str(tmp_path / "my run")
     assert words[words.index("--sample-every") + 1] == "33" and words[words.index("--images") + 1] == "1000"
@@ -145,15 +155,14 @@ def test_the_line_for_a_terminal_is_one_that_the_command_reads(tmp_path):
     ("preset", "images"), [("shepherd-32", 1000), ("shepherd-64", 20_000), ("shepherd-64", 10**6)]
 )
 def test_the_line_for_a_terminal_trains_the_same(tmp_path, monkeypatch, preset, images, world):
-    (tmp_path / "dataset.json").write_text('{"kind": "shepherd-world"}' if world else "{}")
-    asked = []
+    data, asked = (drawn if world else other)(tmp_path / "data"), []
 
     def train(config, *_, **__):
         asked.append(config)
         return SimpleNamespace(reason="done")
 
     monkeypatch.setattr(make, "starter", lambda cluster: train)
-    assert cli.main(shlex.split(shell_line(tmp_path / "run", tmp_path, preset, images))[1:]) == 0
+    assert cli.main(shlex.split(shell_line(tmp_path / "run", data, preset, images))[1:]) == 0
     assert asked == [settings(preset, images, judged=world)]
 
 

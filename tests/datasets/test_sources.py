@@ -19,8 +19,10 @@ from workbench.datasets.loading import batches
 from workbench.datasets.shards.files import public_name
 from workbench.datasets.shards.packing import pack
 from workbench.datasets.shards.report import ShardReport
-from workbench.datasets.sources import home_of, means_shards, open_table
+from workbench.datasets.sources import home_of, means_shards, of_world, open_table
+from workbench.datasets.splitting import write_split
 from workbench.datasets.table import PictureTable
+from workbench.datasets.world.folder import write_world
 from workbench.errors import WorkbenchError
 
 
@@ -54,6 +56,23 @@ def test_shards_train_like_the_folder_they_came_from(packed, tmp_path):
     assert len(open_table(packed, 8, cache=cache)) == 10
     assert (cache / "cache-8.safetensors").stat().st_mtime_ns == made
     assert len(open_table(packed / "000000.tar", 8, cache=False)) == 4
+
+
+def test_renders_are_known_in_every_form_and_nothing_else_passes_for_them(packed, tmp_path):
+    drawn = write_world(tmp_path / "drawn", count=12, seed=0, resolution=16, workers=1, progress=False)
+    write_split(drawn, tmp_path / "sides", 0.5)
+    for source in (drawn, tmp_path / "sides" / "training", pack(drawn, tmp_path / "tars", progress=False)):
+        for _ in range(2):  # decoded, then from the cache
+            assert open_table(source, 8).of_world and of_world(source, 8)
+    assert PictureTable.from_world(0, 2, 16).of_world
+    assert not of_world(packed.parent / "set", 8) and not open_table(packed, 8, cache=False).of_world
+    # photographs may be told by the same four words, as Flux's are, and a set of renders may grow by others
+    lines = [json.loads(line) for line in (drawn / "metadata.jsonl").read_text().splitlines()]
+    four = ("file_name", "text", "coat", "pose", "scene", "light")
+    told = {name: lines[0][name] for name in four}
+    for rows in ([{name: line[name] for name in four} for line in lines], [*lines[1:], told]):
+        (drawn / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert not of_world(drawn, 8) and not open_table(drawn, 8).of_world
 
 
 def test_a_table_of_shards_keeps_its_report(tmp_path):

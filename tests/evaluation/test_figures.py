@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import torch
 from rich.console import Console
 
 from workbench.errors import WorkbenchError
@@ -88,7 +89,11 @@ def test_what_is_recorded_is_read_back(tmp_path):
         and entry["n"] == 5000
     )
     assert set(entry) == {"value", "unit", "goal", "n", "command", "machine", "versions", "date", "commit"}
-    assert "core" in entry["machine"] and entry["versions"]["torch"] and len(entry["date"]) == 10
+    assert (
+        f"CPU ({torch.backends.cpu.get_cpu_capability()})" in entry["machine"]
+        and entry["versions"]["torch"]
+        and len(entry["date"]) == 10
+    )
 
 
 def test_recording_keeps_the_others_and_leaves_no_scraps(tmp_path):

@@ -77,6 +77,24 @@ def test_a_fresh_set_up_is_not_made_again_until_the_requirements_change(clone):
     assert "pip install" in plan("app")
 
 
+@pytest.mark.parametrize(
+    ("target", "held", "missing"),
+    [
+        ("ship", "shepherd-64", "runs/demo/second/shepherd-64"),
+        ("ship-race", "shepherd-64-student", "runs/other/shepherd-64-student"),
+    ],
+)
+def test_what_ships_stays_where_there_is_nothing_to_put_in_its_place(clone, target, held, missing):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / f".ready-app-{make(clone, '-s', 'key').stdout.strip()}").touch()
+    (clone / "assets" / "models" / held).mkdir(parents=True)
+    (clone / "runs" / "other" / "shepherd-64-diffusion" / "model").mkdir(parents=True)  # one of two
+    done = make(clone, target, "RACE_LAPS=runs/demo runs/other")
+    assert done.returncode == 2
+    assert f"error: {missing} is no finished run: make demo-models" in done.stderr
+    assert (clone / "assets" / "models" / held).is_dir()
+
+
 def test_help_names_every_command():
     shown = make(ROOT, "help").stdout
     for target in ("app", "lab", "test", "test-long", "demo-models", "clean"):

@@ -200,7 +200,7 @@ def test_a_file_is_named_with_its_mistake(tmp_path):
         assert str(path) in str(told.value)
 
 
-def test_another_sweep_or_other_files_are_not_overwritten(tmp_path):
+def test_another_sweep_or_other_files_are_not_overwritten(inputs, tmp_path):
     rest = {"clip": "", "judge": tmp_path / "none", "device": "cpu"}
     (tmp_path / "full").mkdir()
     (tmp_path / "full/letter.txt").write_text("")
@@ -208,9 +208,9 @@ def test_another_sweep_or_other_files_are_not_overwritten(tmp_path):
         run_sweep(a_sweep(), "", tmp_path / "full", **rest)
     for again, said in ((a_sweep(seed=1), "another sweep: seed differs"), (a_sweep(samples=3), "judge")):
         with pytest.raises(WorkbenchError, match="judge"):
-            run_sweep(a_sweep(), "", tmp_path / "out", **rest)
+            run_sweep(a_sweep(), inputs[0], tmp_path / "out", **rest)
         with pytest.raises(WorkbenchError, match=said):
-            run_sweep(again, "", tmp_path / "out", **rest)
+            run_sweep(again, inputs[0], tmp_path / "out", **rest)
         (tmp_path / "out" / SWEEP).unlink()
 
 

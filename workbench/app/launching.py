@@ -5,7 +5,6 @@ One at a time: two would halve each other's speed, and on a small machine run ou
 
 import contextlib
 import html
-import json
 import re
 import shlex
 import threading
@@ -176,27 +175,23 @@ def settings(preset: str, images: int, *, judged: bool) -> Any:
 
 def job(data: Path, preset: str, images: int) -> Any:
     """What the process is to train (`background.Job`)."""
+    from workbench.datasets.sources import of_world
     from workbench.evaluation.features import JUDGE_FOLDER
+    from workbench.models.presets import preset as networks
 
-    config = settings(preset, images, judged=is_world(data))
+    config = settings(preset, images, judged=of_world(data, networks(preset).side))
     clip = ROOT / "assets" / "models" / "mini-clip"
     return _background().Job(config=config.to_json(), data=str(data), clip=str(clip), judge=str(JUDGE_FOLDER))
 
 
-def is_world(data: Path) -> bool:
-    """Whether a data set is a drawn one, of which the judge knows every factor."""
-    try:
-        facts = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(facts, dict) and facts.get("kind") == "shepherd-world"
-
-
 def shell_line(folder: Path, data: Path, preset: str, images: int) -> str:
     """The command that trains the same from a terminal: what is not as the preset has it stands in it."""
+    from workbench.datasets.sources import of_world
+    from workbench.models.presets import preset as networks
     from workbench.training.config import TrainConfig
 
-    config, usual = settings(preset, images, judged=is_world(data)), TrainConfig.for_preset(preset)
+    judged = of_world(data, networks(preset).side)
+    config, usual = settings(preset, images, judged=judged), TrainConfig.for_preset(preset)
     words = ["workbench", "train", "--data", str(data), "--out", str(folder), "--preset", preset]
     words += ["--images", str(images)]
     for name, option in _OPTIONS.items():

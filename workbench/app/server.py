@@ -9,6 +9,7 @@ import html
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -25,7 +26,7 @@ from workbench.app.dataset import dataset_tab
 from workbench.app.edit import edit_tab
 from workbench.app.evaluate import evaluate_tab
 from workbench.app.evaluate_work import Bench
-from workbench.app.jobs import Facts, Studio
+from workbench.app.jobs import Facts, Studio, looks_local, missing_model
 from workbench.app.learn import learn_tab
 from workbench.app.long_work import end_all
 from workbench.app.magnifier import Magnifier
@@ -145,6 +146,9 @@ def launch(
         print(f"GigaGAN workbench: {page.local_url}  (Ctrl-C stops it)", flush=True)
         if host not in ("127.0.0.1", "localhost", "::1"):
             print("Everybody who reaches this computer over the network can use this page.", flush=True)
+        named = page.studio.model
+        if looks_local(named) and not Path(named).exists():  # one may come: the page stays
+            print(f"warning: {missing_model(named)}", file=sys.stderr, flush=True)
         if block:
             wait(page)
     return page

@@ -1,6 +1,7 @@
 """What the subcommands share: their tree, where shipped things lie, how a result is printed."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ UPSCALER = "assets/models/shepherd-up4"
 CLIP = "assets/models/mini-clip"
 JUDGE = "assets/models/judge"
 STOPPED = 130  # the exit status of Ctrl-C
+_ENDLESS = 10_000  # columns
 
 app = SubcommandApp()
 dataset = SubcommandApp()
@@ -54,11 +56,30 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(table: object) -> None:
-    """A rich table, as wide as the terminal."""
-    from rich.console import Console
+def room() -> int:
+    """Columns that a table may take: those of the terminal, or enough for any where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _ENDLESS
 
-    Console().print(table)
+
+def show(table: object) -> None:
+    """A rich table on stdout, whole: in a terminal that is too narrow its words are folded, never cut, and
+    the names in its first column hold out longest. Raises BrokenPipeError as print does.
+    """
+    from rich.console import Console
+    from rich.protocol import rich_cast
+    from rich.table import Table
+
+    class Told(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich would leave by status 1: a reader that has seen enough is no mistake
+
+    table = rich_cast(table)
+    if isinstance(table, Table):
+        for column in table.columns:
+            column.overflow = "fold"
+        names = table.columns[0]
+        names.no_wrap = max((len(str(cell)) for cell in names.cells), default=0) <= room() // 2
+    Told(width=room()).print(table)
 
 
 def check_file(file: Path | None) -> None:

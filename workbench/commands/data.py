@@ -178,11 +178,14 @@ def dataset_check(
         report: Write report.html with pictures and plots, findings.json and a contact sheet here.
         json: Print the findings as JSON.
     """
+    from workbench import images
     from workbench.datasets.check.fix import check_place, fix_folder
     from workbench.datasets.check.running import check_folder, need_of
 
     if fix is not None:
         check_place(folder, fix)  # before every picture is looked at
+    if report is not None:
+        images.check_place(report)
     need = None if preset is None else need_of(preset)
     found = check_folder(folder, need=need, tokenizer=_tokenizer(clip), progress=True)
     if json:

@@ -18,9 +18,9 @@ from workbench.commands.common import (
     evaluate,
     find_model,
     print_result,
-    print_table,
     say,
     say_progress,
+    show,
 )
 
 First = Annotated[Path, arg(metavar="FIRST")]
@@ -164,7 +164,7 @@ def evaluate_compare(
     for one in found.comparisons:
         numbers = f"{one.first:.4g}", f"{one.second:.4g}", f"{one.difference:+.3g}"
         table.add_row(one.name, *numbers, one.verdict)
-    print_table(table)
+    show(table)
     for which, names in (("first", found.only_first), ("second", found.only_second)):
         if names:
             say(f"only in the {which}: {', '.join(names)}")

@@ -18,6 +18,7 @@ from workbench.commands.common import (
     find_model,
     print_result,
     say_progress,
+    show,
 )
 
 
@@ -154,8 +155,6 @@ def directions(
         judge: Folder of the judge that measures.
         device: cpu or cuda; cuda where there is one when left out.
     """
-    from rich.console import Console
-
     from workbench.evaluation.features import load_judge
     from workbench.images import check_place
     from workbench.latents.finding import find_directions
@@ -168,7 +167,7 @@ def directions(
     pipeline = Pipeline.from_pretrained(find_model(model), device=device)
     found = find_directions(pipeline, load_judge(find_model(judge)), n=n, progress=say_progress)
     print(save_directions(folder, found, pipeline))
-    Console().print(directions_table(found))
+    show(directions_table(found))
 
 
 @evaluate.command(name="edits")
@@ -193,8 +192,6 @@ def evaluate_edits(
         device: cpu or cuda; cuda where there is one when left out.
         as_json: Print one JSON object.
     """
-    from rich.console import Console
-
     from workbench.evaluation.features import load_judge
     from workbench.latents.scores import evaluate_edits
     from workbench.latents.store import folder_of, load_directions
@@ -209,7 +206,7 @@ def evaluate_edits(
     if as_json:
         print(json.dumps(scores))
     else:
-        Console().print(edits_table(scores))
+        show(edits_table(scores))
 
 
 @bench.command(name="edit")

@@ -5,7 +5,18 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from workbench.commands.common import CLIP, JUDGE, STOPPED, File, Text, Whole, app, find_model
+from workbench.commands.common import (
+    CLIP,
+    JUDGE,
+    STOPPED,
+    File,
+    Text,
+    Whole,
+    app,
+    check_file,
+    find_model,
+    show,
+)
 from workbench.commands.scale import THIS_MACHINE, Cluster, starter
 from workbench.commands.train_options import (
     AS_PRESET,
@@ -158,17 +169,17 @@ def ablate(
     """
     if images < 1:
         raise WorkbenchError(f"--images is {images}: expected a number of images of at least 1.")
-    from rich.console import Console
-
+    from workbench.images import check_place
     from workbench.training import ablation
 
+    check_place(out if report is None else report)
     table = ablation.ablate(
         data, out, clip=find_model(clip), judge=find_model(judge), images=images, rows=rows, device=device
     )
     if not table:
         print("No row is finished yet.")
         return STOPPED
-    Console().print(ablation.summary(table))
+    show(ablation.summary(table))
     for line in ablation.against_the_paper(table):
         print(f"Not as in the paper: {line}")
     print(ablation.write_report(table, out, out if report is None else report))
@@ -214,8 +225,10 @@ def trials(
         judge: Folder of the judge that measures each trial.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
     """
+    from workbench.images import check_place
     from workbench.training.trials import read_plan, run_trials, write_report
 
+    check_place(out if report is None else report)
     chosen = read_plan(plan)
     models = {"clip": find_model(clip), "judge": find_model(judge)}
     rows = run_trials(chosen, data, out, only=only, device=device, **models)
@@ -240,6 +253,7 @@ def gif(run: Positional[Path], *, out: File = None, mp4: bool = False) -> None:
         out: File to write; training.gif or training.mp4 in the run folder when left out.
         mp4: An MP4 with every grid, below 8 MB, in place of the GIF with as many as fit into 3 MB.
     """
+    check_file(out)
     if mp4:
         from workbench.training.film import write_mp4
 

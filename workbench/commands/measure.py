@@ -16,8 +16,9 @@ from workbench.commands.common import (
     evaluate,
     find_model,
     print_result,
-    print_table,
+    room,
     say_progress,
+    show,
 )
 from workbench.errors import WorkbenchError
 
@@ -148,7 +149,7 @@ def evaluate_upsampler(
     if as_json:
         print_result(result, as_json)
     else:
-        print_table(table(result))
+        show(table(result))
 
 
 @evaluate.command(name="judge")
@@ -198,21 +199,19 @@ def figures(*, run: Text = None, record: bool = False) -> None:
         run: Id of a figure to measure again, e.g. faithfulness.coat; all for every one that this machine can.
         record: Write what was measured into assets/reports/figures.json.
     """
-    from rich.console import Console
-
     from workbench.evaluation import figures, remaking
 
     if run is None and record:
         raise WorkbenchError("There is nothing to record: name a figure by --run, or give --run all.")
     if run is None:
-        Console().print(figures.table())
+        show(figures.table(dated=room() >= 104))
     elif run != "all":
-        Console().print(remaking.rerun(run, record=record))
+        show(remaking.rerun(run, record=record))
     else:
         for one in remaking.remake(record=record):
-            Console().print(f"{one.command}: {one.skipped or f'{one.seconds:.0f} s'}", highlight=False)
+            print(f"{one.command}: {one.skipped or f'{one.seconds:.0f} s'}")
             if one.figures:
-                Console().print(remaking.table(list(one.figures)))
+                show(remaking.table(list(one.figures)))
 
 
 @bench.command(name="sample")
@@ -285,15 +284,13 @@ def bench_params(*, preset: str = "gigagan-64", as_json: AsJson = False) -> None
     """
     import json
 
-    from rich.console import Console
-
     from workbench.models import params, presets
 
     counted = params.count(presets.preset(preset))
     if as_json:
         print(json.dumps(counted.to_json()))
     else:
-        Console().print(counted)
+        show(counted)
 
 
 @bench.command(name="shards")
@@ -306,8 +303,6 @@ def bench_shards(*, preset: str = "gigagan-64", as_json: AsJson = False) -> None
     """
     import json
 
-    from rich.console import Console
-
     from workbench.models import presets
     from workbench.training import sharding
 
@@ -315,7 +310,7 @@ def bench_shards(*, preset: str = "gigagan-64", as_json: AsJson = False) -> None
     if as_json:
         print(json.dumps(planned.to_json()))
     else:
-        Console().print(planned)
+        show(planned)
 
 
 @bench.command(name="step")
@@ -342,8 +337,6 @@ def bench_step(
     """
     import json
 
-    from rich.console import Console
-
     from workbench.training.bench import step
 
     speed = step(
@@ -357,7 +350,7 @@ def bench_step(
     if as_json:
         print(json.dumps(speed.to_json()))
     else:
-        Console().print(speed)
+        show(speed)
 
 
 @bench.command(name="overhead")

@@ -35,10 +35,12 @@ def sample(
         out: Folder to write into.
         device: cpu or cuda; cuda where there is one when left out.
     """
+    from workbench.images import check_place
     from workbench.models.clip_io import load_clip
     from workbench.pipeline import Chooser, Pipeline, sample_to_folder
     from workbench.pipeline.choosing import clip_of
 
+    check_place(out)
     model = find_model(model)
     pipeline = Pipeline.from_pretrained(model, device=device)
     if best_of != 1:
@@ -64,9 +66,10 @@ def gallery(*, model: str = DEMO_MODEL, out: Path, device: Text = None) -> None:
         device: cpu or cuda; cuda where there is one when left out.
     """
     from workbench.evaluation.gallery import many_prompts, many_seeds
-    from workbench.images import save_png
+    from workbench.images import check_place, save_png
     from workbench.pipeline import Pipeline
 
+    check_place(out)
     pipeline = Pipeline.from_pretrained(find_model(model), device=device)
     out.mkdir(parents=True, exist_ok=True)
     for name, draw in (("samples.png", many_prompts), ("seeds.png", many_seeds)):

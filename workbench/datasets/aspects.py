@@ -106,12 +106,12 @@ class OwnAspects:
         """What is kept beside the pixels."""
         return {"sizes": torch.tensor(self._sizes, dtype=torch.long)}
 
-    def table(self, held, side, *, texts, groups, known, files) -> AspectTable | PictureTable:
+    def table(self, held, side, *, texts, groups, known, files, of_world) -> AspectTable | PictureTable:
         """The table of what was kept; of a set of squares alone the PictureTable that `open_table` gives."""
         pixels, sizes, partners = held["images"], held["sizes"], held["partners"]
         if bool((sizes == side).all()):
             images = pixels.view(len(sizes), side, side, 3).permute(0, 3, 1, 2)
-            return PictureTable(images, texts, groups, partners, known)
+            return PictureTable(images, texts, groups, partners, known, of_world)
         each = sizes.prod(dim=1)
         return AspectTable(
             pixels=pixels, starts=each.cumsum(0) - each, sizes=sizes, side=side, texts=texts, groups=groups,

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from workbench.datasets import decode, pairing, picture_cache
+from workbench.datasets import decode, pairing, picture_cache, world
 from workbench.datasets.aspects import AspectTable, OwnAspects
-from workbench.datasets.rows import METADATA_NAMES
+from workbench.datasets.rows import METADATA_NAMES, read_folder
 from workbench.datasets.shards.files import SHARD_SUFFIXES, find_shards, holds_shards, is_remote, local_path
 from workbench.datasets.shards.filters import Filters
-from workbench.datasets.shards.reading import picture_of, read_samples
+from workbench.datasets.shards.reading import Sample, picture_of, read_samples
 from workbench.datasets.shards.report import ShardReport
 from workbench.datasets.table import PictureTable, Squares, cache_place, check_size, read_table
 from workbench.errors import WorkbenchError
@@ -70,6 +70,17 @@ def home_of(source: str | Path) -> Path:
     return _home(find_shards(source)) if means_shards(source) else Path(source)
 
 
+def of_world(source: str | Path, resolution: int) -> bool:
+    """Whether every picture of a source is a render of Shepherd World, by its metadata: what the judge knows.
+
+    resolution: in which shards, which tell it only by being read, are decoded and kept. Raises WorkbenchError
+    as `open_table` does, but looks at no picture of a folder.
+    """
+    if means_shards(source):
+        return open_table(source, resolution).of_world
+    return all(world.is_render(row.factors) for row in read_folder(source, check_pictures=False))
+
+
 def _from_shards(
     source: str | Path,
     resolution: int,
@@ -92,7 +103,7 @@ def _from_shards(
         samples = (sample for shard in shown for sample in read_samples(shard, report, filters))
         how = (lambda s: picture_of(s, report), resolution, form.shape, form.join)
         for kept, pixels in picture_cache.decode(samples, *how):
-            rows.extend({"text": s.text, "known": pairing.known_factors(s.columns)} for s in kept)
+            rows.extend(_row(s) for s in kept)
             yield pixels
         report.refuse_unreached("Run it again, or leave that shard out.")
         report.kept = len(rows)
@@ -118,8 +129,19 @@ def _from_shards(
     report.clear()
     report.add(ShardReport.from_json(told["report"]))
     texts, known, groups = _columns(told["rows"])
-    files = [str(at) for at in range(len(texts))]
-    return form.table(held, resolution, texts=texts, groups=groups, known=known, files=files)
+    about = {"texts": texts, "groups": groups, "known": known, "files": [str(at) for at in range(len(texts))]}
+    # What was kept before `render` stood there tells it by the four factors alone.
+    of_world = all(row.get("render", bool(row["known"])) for row in told["rows"])
+    return form.table(held, resolution, **about, of_world=of_world)
+
+
+def _row(sample: Sample) -> dict:
+    """What is kept of a sample beside its pixels."""
+    return {
+        "text": sample.text,
+        "known": pairing.known_factors(sample.columns),
+        "render": world.is_render(sample.columns),
+    }
 
 
 def _columns(rows: list[dict]) -> tuple[list[str], list[dict[str, str]], Tensor]:

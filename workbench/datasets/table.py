@@ -36,7 +36,7 @@ class PictureTable:
 
     images: uint8 [N, 3, R, R], channels last in memory; texts: N captions; groups: [N] long (see `pairing`);
     partners: [N] long, whom a picture alone in its group is paired with, else -1; known: the four factors
-    or {}.
+    or {}; of_world: whether every picture is a render of Shepherd World, by its metadata.
     """
 
     images: Tensor
@@ -44,6 +44,7 @@ class PictureTable:
     groups: Tensor
     partners: Tensor
     known: list[dict[str, str]]
+    of_world: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -92,7 +93,7 @@ class PictureTable:
         groups = pairing.group_ids(texts, known)
         files = [str(index) for index in range(count)]
         partners = pairing.lonely_partners(texts, known, groups, files)
-        return cls(torch.from_numpy(pixels).permute(0, 3, 1, 2), texts, groups, partners, known)
+        return cls(torch.from_numpy(pixels).permute(0, 3, 1, 2), texts, groups, partners, known, True)
 
 
 class Form(Protocol):
@@ -118,7 +119,7 @@ class Form(Protocol):
 
     def table(
         self, held: dict[str, Tensor], resolution: int, *, texts: list[str], groups: Tensor,
-        known: list[dict[str, str]], files: list[str],
+        known: list[dict[str, str]], files: list[str], of_world: bool,
     ) -> Any:  # fmt: skip
         """The table of what was kept."""
 
@@ -135,8 +136,9 @@ class Squares:
     def rest(self) -> dict[str, Tensor]:
         return {}
 
-    def table(self, held, resolution, *, texts, groups, known, files) -> PictureTable:
-        return PictureTable(held["images"].permute(0, 3, 1, 2), texts, groups, held["partners"], known)
+    def table(self, held, resolution, *, texts, groups, known, files, of_world) -> PictureTable:
+        images = held["images"].permute(0, 3, 1, 2)
+        return PictureTable(images, texts, groups, held["partners"], known, of_world)
 
 
 def read_table(
@@ -162,7 +164,8 @@ def read_table(
     place = cache_place(resolution, folder if cache is True else cache, form.suffix)
     key = _cache_key(folder, rows, resolution, form.key) if place else ""
     held = picture_cache.load_or_make(place, key, resolution, chunks, rest, count=len(rows))
-    return form.table(held, resolution, texts=texts, groups=groups, known=known, files=files)
+    about = {"texts": texts, "groups": groups, "known": known, "files": files}
+    return form.table(held, resolution, **about, of_world=all(world.is_render(row.factors) for row in rows))
 
 
 def check_size(count: int, resolution: int) -> None:

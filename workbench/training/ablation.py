@@ -33,6 +33,7 @@ from workbench.pipeline import Pipeline
 from workbench.training.ablation_plot import draw
 from workbench.training.config import TrainConfig
 from workbench.training.history import read_history
+from workbench.training.setup import check_judged
 from workbench.training.shipping import webp_of
 from workbench.training.trainer import train
 
@@ -186,13 +187,15 @@ def ablate(
     """Train the rows that are not done (all, or those named) under `out`, and return what is measured so far.
 
     Each row is a run folder of its own, out/<number>-<name>; an interrupted row goes on, a finished one is
-    not trained again. Raises WorkbenchError for an unknown row name and for no judge, and what `train`
-    raises.
+    not trained again. Raises WorkbenchError for an unknown row name, for no judge, for a set that is not
+    Shepherd World's alone, and what `train` raises.
     """
     known = [addition.name for addition in CHAIN]
     if unknown := [name for name in rows or () if name not in known]:
         raise WorkbenchError(f"There is no row {unknown[0]!r} in the chain: choose from {', '.join(known)}.")
     load_judge(judge)  # a wrong folder is told here, not after a row is trained
+    if any(read_row(row_folder(out, known.index(name)), images) is None for name in rows or known):
+        check_judged(data, RESOLUTION)
     for index, addition in enumerate(CHAIN):
         run = row_folder(out, index)
         if (rows and addition.name not in rows) or read_row(run, images) is not None:

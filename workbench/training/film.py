@@ -33,10 +33,12 @@ def write_mp4(run: str | Path, out: str | Path | None = None, *, seconds: float 
         raise WorkbenchError(
             f"There are no grids ({EXPECTED}) in {run}: give the folder of a run that has sampled."
         )
+    target = Path(out or run / NAME)
+    target.parent.mkdir(parents=True, exist_ok=True)
     rate = min(30.0, max(1.0, len(grids) / seconds))  # frames a second
     return video.write_mp4(
         _Frames(grids),
-        Path(out or run / NAME),
+        target,
         rate=rate,
         most_bytes=MOST_BYTES,
         hold_last=_HOLD_S,

@@ -59,6 +59,7 @@ def write_gif(
                 break
             wanted = max(_FEWEST, min(len(chosen) - 1, int(len(chosen) * most_bytes / size * 0.95)))
         data = draft.read_bytes()
+    target.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(target, lambda handle: handle.write(data), overwrite=out is None)
 
 

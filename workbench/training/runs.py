@@ -21,7 +21,7 @@ from workbench.datasets.aspects import AspectTable
 from workbench.datasets.loading import PictureTable
 from workbench.errors import WorkbenchError
 from workbench.hardware import Machine
-from workbench.images import clear_os_error, write_whole
+from workbench.images import check_place, clear_os_error, write_whole
 from workbench.models.presets import Preset
 from workbench.recipe import library_versions
 from workbench.training.config import FIXED, SWITCHES, TrainConfig, differences
@@ -107,10 +107,11 @@ def read_run(folder: str | Path) -> dict:
 def check_free(folder: Path, resume: str) -> dict | None:
     """The facts of the run that is there, None for a fresh folder.
 
-    Refuses foreign files and an unwanted run.
+    Refuses foreign files, an unwanted run, and a place that is no folder and cannot become one.
     """
     if resume not in ("auto", "never", "extend"):
         raise WorkbenchError(f"resume is {resume!r}: expected auto, never or extend.")
+    check_place(folder)
     if not folder.exists() or not (entries := _entries(folder)):
         if resume == "extend":
             raise WorkbenchError(

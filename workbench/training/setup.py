@@ -1,5 +1,6 @@
 """From settings to everything a run needs in memory; the run folder is claimed on the way."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from workbench.datasets.aspects import AspectTable
 from workbench.datasets.shards.files import public_name
 from workbench.datasets.shards.report import ShardReport
-from workbench.datasets.sources import home_of, means_shards, open_table
+from workbench.datasets.sources import home_of, means_shards, of_world, open_table
 from workbench.datasets.table import PictureTable
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import Judge, load_judge
@@ -100,13 +101,27 @@ def prepare(
         asked = table if unseen is None else others
         subject = Enlarging(cast.text_encoder, used, facts["grid"], table, asked, clip)
     else:
-        subject = Drawing(cast.text_encoder, used, facts["grid"], _judge(judge, config, say))
+        judge = _judge(judge, config, table, facts, out, say)
+        subject = Drawing(cast.text_encoder, used, facts["grid"], judge)
     if main and old is None:  # last: a mistake in the line leaves no run behind that it blocks
         runs.write_facts(out, facts)
     return Setup(
         config=used, facts=facts, epoch=len(table), fresh=old is None, changes=changes, device=device,
         players=cast, feed=feed, held_out=unseen, subject=subject, accelerator=accelerator,
     )  # fmt: skip
+
+
+def check_judged(data: str | Path, resolution: int) -> None:
+    """WorkbenchError, before long work, where a data set is not there, or is none that the judge can measure
+    runs on. resolution: in which shards are read.
+    """
+    _check_there(data)
+    if not of_world(data, resolution):
+        raise WorkbenchError(
+            f"{public_name(data)} is not Shepherd World alone, and runs are compared here by the judge, "
+            "which knows no other pictures. Take a set that `workbench dataset world` drew; on your own "
+            "pictures compare runs of `workbench train` by `workbench evaluate report`."
+        )
 
 
 def _warm(cast: Players, out: Path, old: dict | None, start: tuple, say: Callable[[str], None]) -> dict:
@@ -142,13 +157,17 @@ def _feed(
     return Feed(table, cast.captions, config, preset.generator.z_dim, device, **about)
 
 
-def _table(
-    data: str | Path, resolution: int, say: Callable[[str], None], *, aspects: bool, progress: bool
-) -> PictureTable | AspectTable:
+def _check_there(data: str | Path) -> None:
     if not means_shards(data) and not Path(data).is_dir():
         raise WorkbenchError(
             f"There is no data set folder {data}: make one with `workbench dataset world --out {data}`."
         )
+
+
+def _table(
+    data: str | Path, resolution: int, say: Callable[[str], None], *, aspects: bool, progress: bool
+) -> PictureTable | AspectTable:
+    _check_there(data)
     report = ShardReport()
     table = open_table(data, resolution, report=report, progress=progress, aspects=aspects)
     if report.findings:
@@ -229,8 +248,30 @@ def _precision(config: TrainConfig, machine: Machine, old: dict | None, say: Cal
     return machine.precision
 
 
-def _judge(folder: str | Path | None, config: TrainConfig, say: Callable[[str], None]) -> Judge | None:
+def _judge(
+    folder: str | Path | None, config: TrainConfig, table: PictureTable, facts: dict, out: Path,
+    say: Callable[[str], None],
+) -> Judge | None:  # fmt: skip
+    """Who measures the run along the way, if anybody.
+
+    Nobody where the pictures are not the world's, whoever names the judge: it measures how near they are to
+    renders of shepherds, and by that best checkpoints are kept and runs that move away are taken back.
+    """
     if folder is None or config.eval_every_nimg == 0:
+        return None
+    if not table.of_world:
+        report = [
+            "--model",
+            str(out / "model"),
+            "--data",
+            facts["data"]["path"],
+            "--out",
+            str(out / "report"),
+        ]
+        say(
+            "The judge knows Shepherd World alone: this run is not measured along the way; "
+            f"`workbench evaluate report {shlex.join(report)}` does afterwards."
+        )
         return None
     if not Path(folder).is_dir():
         say(f"There is no judge in {folder}: this run is not evaluated (`workbench train-judge` makes one).")

@@ -21,7 +21,7 @@ from workbench.images import check_place
 from workbench.training.loop import signals
 from workbench.training.sweeps import Sweep
 from workbench.training.sweeps_trial import Job, write_json
-from workbench.training.trials import ROW
+from workbench.training.trials import ROW, check_sets
 
 SWEEP = "sweep.json"
 
@@ -43,12 +43,13 @@ def run_sweep(
     address: of a running Ray cluster, which shares all paths; None = this machine alone. cache: where the
     judge's view of the held-out renders is kept. Returns whether every trial has ended; SIGINT and SIGTERM
     let the running ones finish their step and save, and the same call goes on. Raises WorkbenchError for a
-    folder of another sweep, a cluster without room, and mistakes that a trial finds before its first step.
+    folder of another sweep, a set that is not Shepherd World's alone, a cluster without room, and mistakes
+    that a trial finds before its first step.
     """
     out = Path(out).resolve()
     inputs = {"data": everywhere(data), "clip": everywhere(clip)}
-    _claim({**asdict(sweep), **inputs}, out)
-    load_judge(judge)  # a wrong folder is told here, not by every trial
+    facts = json.loads(json.dumps({**asdict(sweep), **inputs}))
+    _refuse_others(facts, out)
     job = Job(
         sweep=sweep,
         out=out,
@@ -58,6 +59,9 @@ def run_sweep(
         device=device,
     )
     waiting = [trial for trial in sweep.plan().trials if not (job.run(trial.name) / ROW).is_file()]
+    check_sets(sweep.plan(), waiting, inputs["data"])  # a wrong set claims no folder
+    _claim(facts, out)
+    load_judge(judge)  # a wrong folder is told here, not by every trial
     if waiting:
         here = hardware.usable_cores()
         with ray_cluster(address, here, instead=None), signals() as stop:
@@ -67,9 +71,9 @@ def run_sweep(
     return not any(not (job.run(trial.name) / ROW).is_file() for trial in waiting)
 
 
-def _claim(facts: dict, out: Path) -> None:
-    """Write down which sweep the folder is, or check that it is this one; more samples are the same one."""
-    file, now = out / SWEEP, json.loads(json.dumps(facts))
+def _refuse_others(now: dict, out: Path) -> None:
+    """WorkbenchError for a folder of another sweep or of anything else; more samples are the same sweep."""
+    file = out / SWEEP
     if file.is_file():
         then = json.loads(file.read_text(encoding="utf-8"))
         differ = [name for name in now if name not in ("samples", "cores") and then.get(name) != now[name]]
@@ -78,5 +82,9 @@ def _claim(facts: dict, out: Path) -> None:
     elif out.is_dir() and any(out.iterdir()):
         raise WorkbenchError(f"{out} holds other files and no sweep: choose a new or empty folder.")
     check_place(out)
+
+
+def _claim(facts: dict, out: Path) -> None:
+    """Write down which sweep the folder is."""
     out.mkdir(parents=True, exist_ok=True)
-    write_json(file, now)
+    write_json(out / SWEEP, facts)

@@ -61,11 +61,11 @@ def train(
     "extend" goes on with changed settings (budget, rates, weights, intervals) and notes them in the history.
     vision_clip: the CLIP that sees, where it is not the one that is read. stop_after_nimg: pause at that
     image count; schedules do not move. preset: networks other than those of config.preset. judge: None =
-    never evaluate. tracker: "tensorboard" or "trackio", beside the history. held_out: pictures that D
-    is asked about with each grid and never learns from. start_from: a run or model folder, or a Hub name,
-    whose weights a new run takes over as far as they fit; start_critics: a folder of critics whose D and
-    heads it takes over beside them. SIGINT and SIGTERM finish the step, save and
-    return. Raises WorkbenchError and OSError in one sentence.
+    never evaluate; none looks at pictures that are not Shepherd World's. tracker: "tensorboard" or "trackio",
+    beside the history. held_out: pictures that D is asked about with each grid and never learns from.
+    start_from: a run or model folder, or a Hub name, whose weights a new run takes over as far as they fit;
+    start_critics: a folder of critics whose D and heads it takes over beside them. SIGINT and SIGTERM finish
+    the step, save and return. Raises WorkbenchError and OSError in one sentence.
     """
     from accelerate import Accelerator
 

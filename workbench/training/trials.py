@@ -23,6 +23,7 @@ from workbench.models.presets import Preset, preset
 from workbench.pipeline import Pipeline
 from workbench.training.config import TrainConfig
 from workbench.training.history import read_history
+from workbench.training.setup import check_judged
 from workbench.training.trainer import train
 
 ROW = "trial.json"  # in a trial's run folder: what was measured of it
@@ -136,16 +137,18 @@ def run_trials(
     """Train and measure the trials that are not done (all, or those named), and return all rows so far.
 
     data: the set of all trials that name none of their own; cache: where the judge's view of the held-out
-    renders is kept. Raises WorkbenchError for an unknown name, and what `train` raises.
+    renders is kept. Raises WorkbenchError for an unknown name, for a set that is not Shepherd World's alone,
+    and what `train` raises.
     """
     known = [trial.name for trial in plan.trials]
     if unknown := [name for name in only or () if name not in known]:
         raise WorkbenchError(f"There is no trial {unknown[0]!r} in the plan: choose from {', '.join(known)}.")
     load_judge(judge)  # a wrong folder is told here, not after a trial is trained
-    for trial in plan.trials:
+    asked = [trial for trial in plan.trials if not only or trial.name in only]
+    waiting = [trial for trial in asked if not (Path(out) / trial.name / ROW).is_file()]
+    check_sets(plan, waiting, data)
+    for trial in waiting:
         run = Path(out) / trial.name
-        if (only and trial.name not in only) or (run / ROW).is_file():
-            continue
         say(f"Trial {trial.name}: {trial.change}")
         networks, config = recipe_of(plan, trial)
         start = Path(out) / trial.start_from if trial.start_from in known else trial.start_from
@@ -159,6 +162,12 @@ def run_trials(
         text = json.dumps(measure(plan, trial, run, judge, cache), indent=1) + "\n"
         write_whole(run / ROW, lambda handle, text=text: handle.write(text.encode()))
     return [row for trial in plan.trials if (row := _read_row(Path(out), trial)) is not None]
+
+
+def check_sets(plan: Plan, trials: Sequence[Trial], data: str | Path) -> None:
+    """WorkbenchError where a set that one of the trials learns from is not there or none for the judge."""
+    for source, name in dict.fromkeys((trial.data or data, trial.preset or plan.preset) for trial in trials):
+        check_judged(source, preset(name).side)
 
 
 def measure(plan: Plan, trial: Trial, run: Path, judge: str | Path, cache: Path | None) -> dict:

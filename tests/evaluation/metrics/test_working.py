@@ -86,13 +86,19 @@ def test_shards_are_the_folder_that_they_were_packed_from(tmp_path):
         (["--pictures", "a", "--reference", "b", "--resizer", "spline"], "resizer 'spline' is not known"),
         (["--reference", "b"], "either a model or a folder"),
         (["--pictures", "a", "--reference", "x.safetensors"], "says kind None"),
+        (["--pictures", "a", "--reference", "b", "--resolution", "-1"], "resolution is -1: expected a whole"),
+        (["--pictures", "a", "--reference", "b", "--subsets", "0"], "subsets is 0: expected a whole number"),
+        (["--pictures", "a", "--reference", "one"], "one holds 1 picture: a distance needs 2"),
+        (["--pictures", "one", "--reference", "b"], "one holds 1 picture: a distance needs 2"),
     ],
 )
-def test_mistakes_are_one_line(folders, tmp_path, capsys, words, message):
+def test_mistakes_are_one_line_before_the_work(folders, tmp_path, capsys, words, message):
     (tmp_path / "empty").mkdir()
+    noise_folder(tmp_path / "one", 1, 16)
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     assert cli.main(["evaluate", "distance", *words]) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
 
 
 def test_the_speed_of_a_pass_is_counted_and_its_memory_looked_at():

@@ -100,6 +100,17 @@ def test_a_model_that_has_diverged_gives_an_error_and_no_report(tools, place):
             gather(broken, place / "data", tools, n=N, cache=None)
 
 
+def test_data_too_small_for_a_distance_is_refused_before_anything_is_drawn(tools, place):
+    render_folder(place / "one", count=1, side=16, seed=5)
+    drawn = []
+    with pytest.raises(WorkbenchError, match="one holds 1 picture: a distance needs 2 at least"):
+        gather(
+            tiny_world_model(), place / "one", tools, n=N, cache=None, timed=False,
+            progress=lambda *said: drawn.append(said),
+        )  # fmt: skip
+    assert not drawn
+
+
 def test_data_without_factors_is_measured_by_features_alone(tools, place):
     plain = place / "plain"
     (plain / "images").mkdir(parents=True)

@@ -67,6 +67,11 @@ class Imported:
             return f"Stopped. {self.pictures} pictures are kept in {folder}; the same command goes on."
         ways = ", ".join(f"{way} ({count})" for way, count in self.captions_from.items())
         lines = [f"{self.pictures} pictures from {self.sources} files in {folder}, {self.fresh} of them new"]
+        if not self.pictures:
+            lines = [
+                f"No picture was found, so {folder} holds none: check the path of the source. Taken are PNG, "
+                "JPEG, WebP, GIF, BMP, TIFF and the like, at any depth."
+            ]
         lines += [f"captions from: {ways}"] if ways else []
         lines += [f"enlarged, as asked: {self.upscaled}"] if self.upscaled else []
         if self.frames_left:
@@ -104,6 +109,7 @@ def import_folder(
     settings, places or an `out` that cannot be.
     """
     source, out = Path(source), Path(out)
+    writing.check_whole_number("workers", hardware.usable_cores() if workers is None else workers, 1, 1024)
     _check(source, out, captions, captioner)
     recipe = {"schema": 1, "kind": _KIND, "source": source.resolve().name, "captions": captions} | asdict(
         config

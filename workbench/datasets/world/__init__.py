@@ -11,6 +11,7 @@ from workbench.datasets.world.factors import (
     WORLD_VERSION,
     Factors,
     draw_factors,
+    is_render,
     mirrored,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "dog_mask",
     "draw_factors",
     "head_place",
+    "is_render",
     "mirrored",
     "render",
 ]

@@ -79,6 +79,15 @@ class Factors:
             raise WorkbenchError(f"scenery is {self.scenery!r}; give a whole number from 0 to 2147483647.")
 
 
+def is_render(columns: dict) -> bool:
+    """Whether a row of metadata is that of a render: it says every factor, coat, pose, scene and light as the
+    world has them. Photographs may be told by these four words too; the angles and sizes only a render has.
+    """
+    return all(field.name in columns for field in fields(Factors)) and all(
+        columns[name] in choices for name, choices in CHOICES.items()
+    )
+
+
 def draw_factors(seed: int, index: int, **fixed) -> Factors:
     """Factors of picture `index` of `seed`. `fixed` fields leave the others as they are."""
     for name, value in (("seed", seed), ("index", index)):

@@ -9,7 +9,7 @@ from workbench.evaluation.metrics.extractor import Extractor
 from workbench.evaluation.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
 from workbench.evaluation.metrics.meters import ClipScoreMeter
 from workbench.evaluation.metrics.record import Measurement, Statement
-from workbench.evaluation.metrics.sources import Facts
+from workbench.evaluation.metrics.sources import Facts, Pictures
 from workbench.evaluation.metrics.statistics import Statistics
 from workbench.evaluation.variety import NEIGHBOURS, manifold
 
@@ -50,6 +50,15 @@ def stated(
         model=own.key,
         settings=settings or {},
     )
+
+
+def check_enough(pictures: Pictures) -> None:
+    """WorkbenchError, before anything is measured, for a set that has no distance to another."""
+    if len(pictures) < 2:
+        raise WorkbenchError(
+            f"{pictures.facts.name} holds {len(pictures)} picture: a distance needs 2 at least, and some "
+            "hundreds to mean something. Name a larger set."
+        )
 
 
 def distances(

@@ -25,6 +25,7 @@ from workbench.datasets.pairing import known_factors
 from workbench.datasets.rows import METADATA_NAMES, read_folder, read_picture
 from workbench.datasets.sources import means_shards, open_table
 from workbench.datasets.tree import is_picture_name, walk
+from workbench.datasets.writing import check_whole_number
 from workbench.errors import WorkbenchError
 from workbench.images import to_uint8
 from workbench.pipeline import Pipeline
@@ -113,6 +114,8 @@ def open_pictures(
     they are taken as they are. Shards need it. Raises WorkbenchError for a place without pictures, fewer than
     `count`, and, without a resolution, pictures of mixed sizes or not square.
     """
+    if resolution is not None:
+        check_whole_number("resolution", resolution, 1, 4096)
     place = Path(place) if not means_shards(place) else place
     if means_shards(place):
         return _from_shards(place, resolution, count, progress)

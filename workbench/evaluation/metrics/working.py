@@ -9,11 +9,12 @@ from pathlib import Path
 import psutil
 import torch
 
+from workbench.datasets.writing import check_whole_number
 from workbench.errors import WorkbenchError
 from workbench.evaluation.metrics.extractor import Extractor, state_hash
 from workbench.evaluation.metrics.extractors import local_clip
 from workbench.evaluation.metrics.kernel import SUBSETS
-from workbench.evaluation.metrics.measuring import Found, clip_score, distances
+from workbench.evaluation.metrics.measuring import Found, check_enough, clip_score, distances
 from workbench.evaluation.metrics.meters import ClipScoreMeter, FeatureMeter
 from workbench.evaluation.metrics.questions import WORLD, QuestionMeter, answered, read_questions
 from workbench.evaluation.metrics.record import Measurement
@@ -56,6 +57,7 @@ def measure(
     """
     if (model is None) == (pictures is None):
         raise WorkbenchError("Give either a model or a folder of pictures to measure, and not both.")
+    check_whole_number("subsets", subsets, 1, 10_000)
     settings = {"cache": cache, "team": team, "progress": progress}
     pipeline = None if model is None else Pipeline.from_pretrained(model, device=device)
     if pipeline is not None and resolution not in (None, pipeline.G.config.resolution):
@@ -65,12 +67,16 @@ def measure(
         )
     kept = Path(reference) if str(reference).endswith(".safetensors") else None
     side = resolution if pipeline is None else pipeline.G.config.resolution
+    held = Statistics.load(kept, extractor) if kept else None
     there = None if kept else open_pictures(reference, resolution=side, count=n_reference)
     if pipeline is not None:
         texts, known = prompts_for(there, DRAWN if n is None else n, seed, prompts)
         source = drawn_for(pipeline, texts, known, seed=seed, truncation=truncation)
     else:
         source = open_pictures(pictures, resolution=resolution, count=n)
+    for one in (source, there):
+        if one is not None:
+            check_enough(one)
     meter = FeatureMeter(extractor, len(source), source.facts.resolution)
     meters = [meter]
     if clip is not None:
@@ -78,9 +84,8 @@ def measure(
         meters.append(ClipScoreMeter(loaded, state_hash(loaded.model.state_dict())))
     stream(source, meters, **settings, fresh=fresh)
     own = Statistics.of(meter, source.facts)
-    held = (
-        Statistics.load(kept, extractor) if kept else statistics_of(there, extractor, **settings, fresh=fresh)
-    )
+    if held is None:
+        held = statistics_of(there, extractor, **settings, fresh=fresh)
     found = distances(own, held, extractor, subsets=subsets)
     if clip is not None:
         found.measurements.append(clip_score(meters[1], source.facts))
@@ -112,6 +117,7 @@ def time_features(extractor: Extractor, *, resolution: int = 64, count: int = 40
     Pictures of noise that cost nothing to read. memory_growth_mib: what the process holds after `count`
     pictures beyond what it held after a quarter of them. Raises WorkbenchError for fewer than 4 batches.
     """
+    check_whole_number("resolution", resolution, 1, 4096)
     if count < 4 * BATCH:
         raise WorkbenchError(f"count is {count}: expected {4 * BATCH} pictures or more.")
     noise = torch.randint(0, 256, (BATCH, 3, resolution, resolution), dtype=torch.uint8)

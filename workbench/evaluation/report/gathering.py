@@ -17,7 +17,7 @@ from workbench.evaluation.features import Judge, load_judge
 from workbench.evaluation.metrics.diversity import PairDistance, diversity
 from workbench.evaluation.metrics.extractor import Extractor, state_hash
 from workbench.evaluation.metrics.extractors import from_judge, load_extractor, local_clip
-from workbench.evaluation.metrics.measuring import Found, clip_score, distances, stated
+from workbench.evaluation.metrics.measuring import Found, check_enough, clip_score, distances, stated
 from workbench.evaluation.metrics.meters import ClipScoreMeter, FeatureMeter, Meter
 from workbench.evaluation.metrics.questions import WORLD, Question, QuestionMeter, answered
 from workbench.evaluation.metrics.record import Measurement, share_error
@@ -123,6 +123,7 @@ def gather(
     """
     start = time.perf_counter()
     reference = open_pictures(data, resolution=pipeline.G.config.resolution)
+    check_enough(reference)
     of_world = tools.judge is not None and knows_the_world(reference)
     prompts, known = prompts_for(reference, n, seed)
     source = drawn_for(pipeline, prompts, known, seed=seed, truncation=truncation)
