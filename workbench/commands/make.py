@@ -14,6 +14,7 @@ from workbench.commands.common import (
     Whole,
     app,
     check_file,
+    find_file,
     find_model,
     show,
 )
@@ -133,7 +134,7 @@ def train(
     """
     asked = {"preset": preset, "seed": seed, "batch_size": batch_size, "conditioning": conditioning}
     result = starter(cluster)(
-        config_of({**asked, **settings(schedule, arithmetic)}, config),
+        config_of({**asked, **settings(schedule, arithmetic)}, find_file(config)),
         data,
         out,
         clip=find_model(clip), vision_clip=find_model(vision_clip), judge=find_model(judge),
@@ -229,7 +230,7 @@ def trials(
     from workbench.training.trials import read_plan, run_trials, write_report
 
     check_place(out if report is None else report)
-    chosen = read_plan(plan)
+    chosen = read_plan(find_file(plan))
     models = {"clip": find_model(clip), "judge": find_model(judge)}
     rows = run_trials(chosen, data, out, only=only, device=device, **models)
     if not rows:
