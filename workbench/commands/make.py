@@ -125,7 +125,7 @@ def train(
         pause_at: Stop after that many images (or 2kimg, 5epochs), to go on later; schedules do not move.
         clip: CLIP folder or open_clip name whose text tower reads the captions.
         vision_clip: CLIP that sees, for heads and contrastive loss; --clip when left out. Paper: ViT-B-32.
-        judge: Folder of the judge that measures along the way; no measuring where there is none.
+        judge: Folder of the judge that measures along the way, Shepherd World alone; no measuring without.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
         schedule: How long and how often, the preset's when left out; a LENGTH is images, 2kimg or 5epochs.
         arithmetic: How it is computed.
