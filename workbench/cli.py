@@ -6,11 +6,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-import tyro
-
 import workbench
-from workbench.commands import STOPPED, app
 from workbench.errors import WorkbenchError
+
+_STOPPED = 130  # commands.STOPPED, which may not be imported when Ctrl-C comes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _spelt_out(list(sys.argv[1:] if argv is None else argv))
     try:
+        import tyro  # here, where Ctrl-C is heeded: this and the next take some tenths of a second
+
+        from workbench.commands import app
+
         status = app.cli(
             prog="workbench",
             description=workbench.__doc__,
@@ -33,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return STOPPED
+        return _STOPPED
     except (WorkbenchError, OSError) as error:
         if os.environ.get("WORKBENCH_DEBUG") == "1":
             traceback.print_exc()

@@ -159,7 +159,7 @@ def test_a_drawn_picture_is_enlarged_with_its_whole_recipe_and_made_again(glass,
 
 def test_a_photo_needs_itself_to_be_made_again(glass, photo, tmp_path):
     _, made = finished(upscale_work.enlarge(glass, ask(photo, prompt="", noise=0.1)))
-    assert made.size == (96, 80) and "No prompt was given: the model reads" in made.notes[0]
+    assert made.size == (96, 80) and "No prompt was given: the upscaler reads" in made.notes[0]
     with pytest.raises(WorkbenchError, match="give that picture, too"):
         upscale_work.open_again(glass, made.png, None)
     with pytest.raises(WorkbenchError, match="another picture than the one given"):

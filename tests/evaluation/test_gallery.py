@@ -1,5 +1,7 @@
 """Contact sheets hold the pictures they say, in order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,15 @@ def test_many_seeds_has_a_row_for_each_prompt(pipeline):
     assert sheet.size == (96, 64) and len(prompts) == 2
     last = pipeline(prompts[1], seed=4_242 + 100, count=3).images
     assert np.array_equal(np.asarray(sheet)[32:], np.asarray(grid(last, 3)))
+
+
+def test_a_model_without_text_is_shown_by_seeds_alone_and_no_prompt_is_named():
+    torch.manual_seed(0)
+    plain = replace(preset("shepherd-32").generator, text_dim=None, cross_attention={})
+    pipeline = Pipeline(Generator(plain).eval(), None, {"name": "untrained"})
+    for draw, settings in ((many_prompts, {"count": 4}), (many_seeds, {"prompts": 2, "seeds": 2})):
+        sheet, prompts = draw(pipeline, scale=1, **settings)
+        assert sheet.width >= 64 and prompts == []
 
 
 def test_enlarging_keeps_the_average_colour():

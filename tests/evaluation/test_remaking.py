@@ -45,8 +45,12 @@ def test_rerun_times_the_figures_that_are_times(tmp_path):
 
 def test_rerun_says_what_went_wrong(tmp_path):
     path = tmp_path / "figures.json"
-    with pytest.raises(WorkbenchError, match=r"No figure 'tests.s' is recorded"):
+    with pytest.raises(WorkbenchError, match=r"No figure 'tests.s' is recorded: none is, yet"):
         remaking.rerun("tests.s", path=path)
+    with pytest.raises(WorkbenchError) as told:
+        remaking.rerun("faithfulness.caot")
+    nearest = str(told.value).partition("the nearest are ")[2].partition(". `workbench figures` lists")[0]
+    assert nearest.startswith("faithfulness.coat, ") and len(nearest.split(", ")) == 3
     for command, message in (
         ('python -c "raise SystemExit(3)"', "ended with status 3"),
         ("no-such-program --json", "no-such-program is not found"),

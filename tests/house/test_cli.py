@@ -225,6 +225,21 @@ def test_control_c_ends_with_130_and_the_same_line_goes_on(tmp_path):
     assert list(tmp_path.glob("set/images/*.png"))
 
 
+def test_control_c_in_the_first_moment_is_no_traceback_either():
+    """While the command line itself is read in, which takes some tenths of a second."""
+    code = (
+        "import os, signal, sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'tyro': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from workbench.cli import main\n"
+        "sys.exit(main(['--help']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_too_little_memory_is_one_line_that_says_what_to_do(kind, monkeypatch, capsys):
     def allocate(port):
@@ -258,9 +273,12 @@ def test_a_reader_that_goes_away_is_no_error():
     assert done.stderr == ""
 
 
-def test_a_shipped_model_is_found_from_any_folder(tmp_path, monkeypatch):
+def test_what_ships_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert commands.find_model("workbench") == str(commands.common.ROOT / "workbench")
     assert commands.find_model("owner/name") == "owner/name"
+    plan = Path("benchmarks/recipe.json")
+    assert commands.common.find_file(plan) == commands.common.ROOT / plan
+    assert commands.common.find_file(Path("nowhere.json")) == Path("nowhere.json")
     (tmp_path / "workbench").mkdir()
     assert commands.find_model("workbench") == "workbench"

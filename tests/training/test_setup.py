@@ -17,6 +17,28 @@ from workbench.training.trials import Plan, Trial, run_trials
 JUDGE = Path(__file__).resolve().parents[2] / "assets/models/judge"
 
 
+def test_what_is_named_and_nowhere_is_told_first(inputs, tmp_path):
+    data, clip = inputs
+    for names, said in (
+        ({"start_from": "nowhere"}, "There is no model folder nowhere"),
+        ({"start_from": clip, "start_critics": "nobody"}, "There is no model folder nobody"),
+        ({"vision_clip": "neither"}, "'neither' is neither a folder nor a model of open_clip"),
+    ):
+        with pytest.raises(WorkbenchError, match=said):  # before the data, which is not there either
+            tiny_run.run_tiny((tmp_path / "gone", clip), tmp_path / "run", images=16, **names)
+    tiny_run.run_tiny(inputs, tmp_path / "run", images=16)
+    with pytest.raises(WorkbenchError, match="neither a folder nor a model of open_clip"):
+        tiny_run.run_tiny((data, tmp_path / "nowhere"), tmp_path / "run", images=32)
+
+
+def test_a_finished_run_says_that_it_is(inputs, tmp_path, capsys):
+    tiny_run.run_tiny(inputs, tmp_path / "run", images=16)
+    again = tiny_run.run_tiny(inputs, tmp_path / "run", images=16, progress=True)
+    told = capsys.readouterr().out
+    assert "Finished already: nothing is trained; 16 of 16 images." in told and "Going on" not in told
+    assert again.reason == "done"
+
+
 @pytest.fixture(scope="module")
 def own(inputs, tmp_path_factory) -> Path:
     """The set of `inputs` as a person's own: pictures and captions, nothing of what they show."""

@@ -193,7 +193,11 @@ def test_a_wrong_sweep_is_refused_in_a_sentence(changes, said):
 
 def test_a_file_is_named_with_its_mistake(tmp_path):
     path = tmp_path / "sweep.json"
-    for text, said in (("{", "is no sweep"), ("[]", "not list"), ('{"images": 8}', "has no 'preset'")):
+    for text, said in (
+        ("{", "does not hold a sweep"),
+        ("[]", "not list"),
+        ('{"images": 8}', "has no 'preset'"),
+    ):
         path.write_text(text)
         with pytest.raises(WorkbenchError, match=said) as told:
             read_sweep(path)
@@ -271,7 +275,7 @@ def test_settings_come_from_a_run_too_and_nothing_else(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"kind": "gigagan-run", "config": TrainConfig(seed=3).to_json()}))
     assert TrainConfig.from_json(read_settings(path)) == TrainConfig(seed=3)
-    for text, said in (("[]", "list"), ('{"lr": 1}', "'lr'"), ("", "no training settings")):
+    for text, said in (("[]", "list"), ('{"lr": 1}', "'lr'"), ("", "does not hold training settings")):
         path.write_text(text)
         with pytest.raises(WorkbenchError, match=said):
             read_settings(path)

@@ -132,7 +132,7 @@ def test_hopeless_training_gives_up_and_says_what_to_do(inputs, tmp_path, monkey
 
 
 def test_a_run_of_other_settings_is_refused_with_what_differs(inputs, whole_run):
-    with pytest.raises(WorkbenchError, match=r"lr_G 0\.0006, now 0\.001.*resume=extend"):
+    with pytest.raises(WorkbenchError, match=r"lr_G 0\.0006, now 0\.001.*--resume extend"):
         tiny_run.run_tiny(inputs, whole_run, lr_G=1e-3)
     with pytest.raises(WorkbenchError, match="seed 0, now 4"):
         tiny_run.run_tiny(inputs, whole_run, seed=4)

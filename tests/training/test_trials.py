@@ -56,7 +56,7 @@ def test_a_trial_overrides_the_preset_and_the_plan_the_intervals(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "is no plan"),
+        ("{", "does not hold a plan"),
         ('{"preset": "shepherd-32", "images": 16, "n": 8}', "'trials'"),
         ('{"preset": "x", "images": 1, "n": 8, "trials": [{"name": "a", "chnage": "b"}]}', "chnage"),
         (
@@ -70,8 +70,12 @@ def test_bad_plans_are_refused_by_name(tmp_path, content, said):
     path.write_text(content)
     with pytest.raises(WorkbenchError, match=said):
         read_plan(path)
-    with pytest.raises(WorkbenchError, match="no plan"):
+    with pytest.raises(
+        WorkbenchError, match=r"There is no file .*nowhere\.json: give a JSON file with a plan"
+    ):
         read_plan(tmp_path / "nowhere.json")
+    with pytest.raises(WorkbenchError, match="is a folder: give a JSON file with a plan of trials"):
+        read_plan(tmp_path)
 
 
 @pytest.mark.usefixtures("few_prompts")

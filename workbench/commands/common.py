@@ -40,6 +40,13 @@ def find_model(name: str | None) -> str | None:
     return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
 
 
+def find_file(file: Path | None) -> Path | None:
+    """A file by its path: from here, or from the project's folder, where the shipped plans are."""
+    if file is None:
+        return None
+    return ROOT / file if not file.exists() and (ROOT / file).is_file() else file
+
+
 def say_progress(done: int, total: int, what: str) -> None:
     """One line on stderr that rewrites itself, so that stdout holds the result alone."""
     print(f"\r{what}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

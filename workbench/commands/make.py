@@ -14,6 +14,7 @@ from workbench.commands.common import (
     Whole,
     app,
     check_file,
+    find_file,
     find_model,
     show,
 )
@@ -124,7 +125,7 @@ def train(
         pause_at: Stop after that many images (or 2kimg, 5epochs), to go on later; schedules do not move.
         clip: CLIP folder or open_clip name whose text tower reads the captions.
         vision_clip: CLIP that sees, for heads and contrastive loss; --clip when left out. Paper: ViT-B-32.
-        judge: Folder of the judge that measures along the way; no measuring where there is none.
+        judge: Folder of the judge that measures along the way, Shepherd World alone; no measuring without.
         device: cpu, cuda, cuda:0, mps; the best there is when left out.
         schedule: How long and how often, the preset's when left out; a LENGTH is images, 2kimg or 5epochs.
         arithmetic: How it is computed.
@@ -133,7 +134,7 @@ def train(
     """
     asked = {"preset": preset, "seed": seed, "batch_size": batch_size, "conditioning": conditioning}
     result = starter(cluster)(
-        config_of({**asked, **settings(schedule, arithmetic)}, config),
+        config_of({**asked, **settings(schedule, arithmetic)}, find_file(config)),
         data,
         out,
         clip=find_model(clip), vision_clip=find_model(vision_clip), judge=find_model(judge),
@@ -229,7 +230,7 @@ def trials(
     from workbench.training.trials import read_plan, run_trials, write_report
 
     check_place(out if report is None else report)
-    chosen = read_plan(plan)
+    chosen = read_plan(find_file(plan))
     models = {"clip": find_model(clip), "judge": find_model(judge)}
     rows = run_trials(chosen, data, out, only=only, device=device, **models)
     if not rows:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.commands.common import CLIP, JUDGE, STOPPED, Text, Whole, app, find_model
+from workbench.commands.common import CLIP, JUDGE, STOPPED, Text, Whole, app, find_file, find_model
 from workbench.errors import WorkbenchError
 
 
@@ -66,7 +66,7 @@ def sweep(
     from workbench.training.sweeps_report import BEST, write_report
     from workbench.training.sweeps_run import run_sweep
 
-    chosen = read_sweep(config)
+    chosen = read_sweep(find_file(config))
     ended = run_sweep(
         chosen,
         data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import shlex
@@ -66,6 +67,12 @@ def table(reruns: list[Rerun]) -> Table:
     return out
 
 
+def _nearest(id: str, entries: dict) -> str:
+    """Those that may be meant, in words."""
+    found = difflib.get_close_matches(id, entries, n=3, cutoff=0.0)
+    return f"the nearest are {', '.join(found)}" if found else "none is, yet"
+
+
 def rerun(
     id: str, *, record: bool = False, path: Path | None = None, timeout_s: float | None = None
 ) -> Rerun:
@@ -79,8 +86,7 @@ def rerun(
     entries = figures.read(path)
     if id not in entries:
         raise WorkbenchError(
-            f"No figure {id!r} is recorded: expected one of {', '.join(sorted(entries)) or '(none yet)'}. "
-            "`workbench figures` lists them."
+            f"No figure {id!r} is recorded: {_nearest(id, entries)}. `workbench figures` lists them all."
         )
     output = _run(id, entries[id]["command"], timeout_s)
     again = _again(id, entries[id], output)

@@ -271,7 +271,7 @@ class Upscaler:
             clean = clean_prompt(self.neutral_prompt if empty else prompt, self.text_encoder)
             read[prompt] = clean.text
             if empty:
-                warnings.append(f"No prompt was given: the model reads “{clean.text}”.")
+                warnings.append(f"No prompt was given: the upscaler reads “{clean.text}”.")
             warnings += clean.warnings
         return [read[prompt] for prompt in listed], list(dict.fromkeys(warnings))
 

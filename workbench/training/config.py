@@ -236,15 +236,24 @@ class TrainConfig:
         return cls.from_json({**preset(name).train, **changes, "preset": name})
 
 
+def read_json(path: str | Path, what: str) -> object:
+    """What a JSON file of a person's holds; what: it ought to hold. Raises WorkbenchError in these words."""
+    path = Path(path)
+    if not path.is_file():
+        wrong = f"{path} is a folder" if path.is_dir() else f"There is no file {path}"
+        raise WorkbenchError(f"{wrong}: give a JSON file with {what}.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkbenchError(f"{path} does not hold {what} ({error}). Give a JSON file.") from error
+
+
 def read_settings(path: str | Path) -> dict:
     """The settings in a JSON file: `best.json` of a sweep, `config.json` of a run, or some by hand.
 
     Raises WorkbenchError for a file that is no object of settings known here.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorkbenchError(f"{path} holds no training settings ({error}). Give a JSON file.") from error
+    data = read_json(path, "training settings")
     if isinstance(data, dict) and isinstance(data.get("config"), dict):  # a run's
         # What a record leaves out is at its default, which a preset may have set otherwise.
         data = {f.name: f.default for f in fields(TrainConfig) if f.name in OPTIONS} | data["config"]

@@ -158,7 +158,7 @@ def check_same(folder: Path, old: dict, new: dict, resume: str) -> dict[str, tup
             for name in parts
         ]
         if not parts and not fixed:
-            more = ", or go on with the new settings by resume=extend"
+            more = ", or go on with the new settings by --resume extend"
         else:
             more = "" if parts else f", or take its weights over into another folder by --start-from {folder}"
         raise WorkbenchError(

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import open_clip
 import torch
 
+from workbench import hub
 from workbench.datasets.aspects import AspectTable
 from workbench.datasets.shards.files import public_name
 from workbench.datasets.shards.report import ShardReport
@@ -15,7 +17,9 @@ from workbench.datasets.table import PictureTable
 from workbench.errors import WorkbenchError
 from workbench.evaluation.features import Judge, load_judge
 from workbench.hardware import Machine
+from workbench.models.clip_io import load_clip
 from workbench.models.presets import Preset
+from workbench.pipeline.model_folder import find_folder
 from workbench.training import checkpoint, conditioning, players, runs, sharding, warm_start
 from workbench.training.batches import Feed, grid_plan
 from workbench.training.config import TrainConfig
@@ -69,8 +73,8 @@ def prepare(
 ) -> Setup:
     """Read the data, claim the folder, build the networks. The arguments are those of `train`."""
     sharding.check_launch(accelerator)
-    clip, main, processes = _found(clip), accelerator.is_main_process, Processes(accelerator)
-    vision_clip = None if vision_clip is None else _found(vision_clip)
+    main, processes = accelerator.is_main_process, Processes(accelerator)
+    clip, vision_clip = _named(out, clip, vision_clip, (start_from, start_critics))
     # The main process claims the folder; by the time another looks, the run may be there already.
     old = runs.check_free(out, resume if main else "auto")
     side = _side(preset, config)
@@ -277,6 +281,23 @@ def _judge(
         say(f"There is no judge in {folder}: this run is not evaluated (`workbench train-judge` makes one).")
         return None
     return load_judge(folder)
+
+
+def _named(
+    out: Path, clip: str | Path, vision_clip: str | Path | None, start: tuple
+) -> tuple[str | Path, str | Path | None]:
+    """The two CLIPs, found. What is named and is nowhere is told before the data is read, and before the run
+    that may be in the folder is compared. start: (source, critics), of which a run with a checkpoint asks no
+    more.
+    """
+    clips = tuple(None if one is None else _found(one) for one in (clip, vision_clip))
+    for one in clips:
+        if one is not None and not Path(one).is_dir() and str(one) not in open_clip.list_models():
+            load_clip(one)  # which says what is wrong with it
+    for source in start if checkpoint.newest_nimg(out) is None else ():
+        if source is not None and not hub.NAME.fullmatch(str(source)):
+            find_folder(source)
+    return clips
 
 
 def _found(clip: str | Path) -> str | Path:

@@ -218,7 +218,7 @@ def loss_jump(loss: float, past: list[float]) -> Remark | None:
         facts={"shows": [LOSS_G]},
         text=(
             f"G's loss is {loss:.1f}; {usual:.1f} was usual. Look at the newest grid: if its colours are "
-            "saturated, stop, lower lr_G and lr_D by half and resume with resume=extend."
+            "saturated, stop, lower lr_G and lr_D by half and go on with them by --resume extend."
         ),
     )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
-from workbench.training.config import TrainConfig
+from workbench.training.config import TrainConfig, read_json
 from workbench.training.trials import Plan, Trial, recipe_of
 
 # What a sweep may seek: its name in a trial's row, and which way is better.
@@ -134,10 +134,7 @@ _DEFAULTS = {one.name: one.default for one in fields(TrainConfig)}
 
 def read_sweep(path: str | Path) -> Sweep:
     """The sweep in a JSON file. Raises WorkbenchError that names what is missing, unknown or impossible."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorkbenchError(f"{path} is no sweep ({error}). Give a JSON file.") from error
+    data = read_json(path, "a sweep")
     try:
         return parse_sweep(data)
     except WorkbenchError as error:

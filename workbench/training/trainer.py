@@ -131,7 +131,9 @@ class Trainer:
             self._load(found)
             if self.main:
                 self.history.truncate(found.state["history_bytes"])
-            self.say(f"Going on at {self.cur_nimg} of {self.config.images} images.")
+            left = self.cur_nimg < self.config.images
+            already = "Going on at" if left else "Finished already: nothing is trained;"
+            self.say(f"{already} {self.cur_nimg} of {self.config.images} images.")
         elif expected and self.main:
             self.history.truncate(0)  # stopped before its first checkpoint: start again
         self.told.begin(self.cur_nimg)

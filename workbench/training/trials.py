@@ -21,7 +21,7 @@ from workbench.evaluation.reference import CACHE
 from workbench.images import write_whole
 from workbench.models.presets import Preset, preset
 from workbench.pipeline import Pipeline
-from workbench.training.config import TrainConfig
+from workbench.training.config import TrainConfig, read_json
 from workbench.training.history import read_history
 from workbench.training.setup import check_judged
 from workbench.training.trainer import train
@@ -68,10 +68,7 @@ class Plan:
 
 def read_plan(path: str | Path) -> Plan:
     """The plan in a JSON file. Raises WorkbenchError that names what is missing, unknown or doubled."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorkbenchError(f"{path} is no plan of trials ({error}). Give a JSON file.") from error
+    data = read_json(path, "a plan of trials")
     try:
         trials = tuple(Trial(**{**trial, **_resized(trial)}) for trial in data.pop("trials"))
         plan = Plan(**data, trials=trials)
