@@ -117,9 +117,8 @@ def gather(
     """Measure a model against a data set folder, which is taken for its training set.
 
     n: pictures that are drawn, of prompts of the world where the data says its factors, else of its captions;
-    undisturbed: as of `time_model`.
-    An interrupted call goes on where it was. In every process of a team but the first the answer is None.
-    Raises WorkbenchError as its parts do, and for pictures that are not finite: then nothing is reported.
+    undisturbed: as of `time_model`. An interrupted call goes on where it was. None in every process of a team
+    but the first. WorkbenchError as of its parts; pictures that are not finite: then nothing is reported.
     """
     start = time.perf_counter()
     reference = open_pictures(data, resolution=pipeline.G.config.resolution)
@@ -128,8 +127,7 @@ def gather(
     prompts, known = prompts_for(reference, n, seed)
     source = drawn_for(pipeline, prompts, known, seed=seed, truncation=truncation)
     source.batch(0, 1)  # a broken model is told before anything else is done
-    timed = timed and team.is_main
-    speed = time_model(pipeline, prompts, undisturbed=undisturbed) if timed else None
+    speed = time_model(pipeline, prompts, undisturbed=undisturbed) if timed and team.is_main else None
     worded = pipeline.text_encoder is not None and bool(reference.texts)
     meters = _meters(tools, source, of_world, worded)
     settings = {"cache": cache, "team": team, "progress": progress}
