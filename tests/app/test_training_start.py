@@ -135,6 +135,7 @@ def other(folder):
     """A set that is none of the world's."""
     folder.mkdir(exist_ok=True)
     (folder / "a.png").touch()
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a dog"}\n')
     return folder
 
 
