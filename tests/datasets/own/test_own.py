@@ -28,14 +28,16 @@ JOURNAL = ("import.jsonl",)  # in the order in which threads were through
 
 
 def test_a_wrong_number_of_threads_and_an_empty_folder_are_told_with_what_to_do(tmp_path):
-    source = source_of(tmp_path / "own", {"notes.md": "no picture"})
+    (tmp_path / "own").mkdir()
     for workers in (-1, 0):
         with pytest.raises(WorkbenchError, match=f"workers is {workers}: expected a whole number from 1"):
-            import_folder(source, tmp_path / "set", config=CONFIG, workers=workers, progress=False)
-    done = import_folder(source, tmp_path / "set", config=CONFIG, progress=False)
-    assert (
-        done.pictures == 0 and done.text().startswith("No picture was found") and "PNG, JPEG" in done.text()
-    )
+            import_folder(tmp_path / "own", tmp_path / "set", config=CONFIG, workers=workers, progress=False)
+    done = import_folder(tmp_path / "own", tmp_path / "set", config=CONFIG, progress=False)
+    assert done.pictures == 0 and done.text().startswith("No picture was taken")
+    assert "Check the path of the source" in done.text()
+    source_of(tmp_path / "own", {"notes.md": "no picture"})
+    told = import_folder(tmp_path / "own", tmp_path / "set", config=CONFIG, progress=False).text()
+    assert "Check the path" not in told and "not a picture: it is text" in told
 
 
 def source_of(folder: Path, names: dict[str, Image.Image | str | bytes]) -> Path:

@@ -68,10 +68,9 @@ class Imported:
         ways = ", ".join(f"{way} ({count})" for way, count in self.captions_from.items())
         lines = [f"{self.pictures} pictures from {self.sources} files in {folder}, {self.fresh} of them new"]
         if not self.pictures:
-            lines = [
-                f"No picture was found, so {folder} holds none: check the path of the source. Taken are PNG, "
-                "JPEG, WebP, GIF, BMP, TIFF and the like, at any depth."
-            ]
+            lines = [f"No picture was taken, so {folder} holds none."]
+            if not self.skipped:
+                lines[0] += " Check the path of the source: PNG, JPEG, WebP and the like, at any depth."
         lines += [f"captions from: {ways}"] if ways else []
         lines += [f"enlarged, as asked: {self.upscaled}"] if self.upscaled else []
         if self.frames_left:
