@@ -45,7 +45,7 @@ def download(page, button, folder):
 
 
 def test_create_shows_both_sizes_and_sends_one_to_be_compared(page, tmp_path):
-    expect(page.locator("#large-status")).to_contain_text("at 128 px")
+    expect(page.locator("#large-status")).to_contain_text("Above at 128 px")  # all of them: no more comes
     expect(page.locator("#gallery-small img")).to_have_count(4)
     expect(page.locator("#gallery img").first).to_have_attribute("src", re.compile("128px.png"))
     page.locator("#gallery button").filter(has_text="seed 2").first.click()

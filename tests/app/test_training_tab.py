@@ -80,7 +80,8 @@ def test_a_run_that_cannot_be_shown_is_told_in_its_place(shelf, page, kind):
 def _estimate(page, preset):
     """What stands under the form of a new run; there is a data set of this name."""
     page.data.mkdir(parents=True, exist_ok=True)
-    (page.data / "metadata.jsonl").write_text("{}\n")
+    (page.data / "a.png").touch()
+    (page.data / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a dog"}\n')
     return page.first["start-preset", "change"].fn("new", "datasets/dogs", preset, 1000)
 
 

@@ -128,8 +128,7 @@ def gather(
     source = drawn_for(pipeline, prompts, known, seed=seed, truncation=truncation)
     source.batch(0, 1)  # a broken model is told before anything else is done
     speed = time_model(pipeline, prompts, undisturbed=undisturbed) if timed and team.is_main else None
-    worded = pipeline.text_encoder is not None and bool(reference.texts)
-    meters = _meters(tools, source, of_world, worded)
+    meters = _meters(tools, source, of_world, pipeline.text_encoder is not None and bool(reference.texts))
     settings = {"cache": cache, "team": team, "progress": progress}
     stream(source, list(meters.values()), **settings, fresh=fresh, what="drawing and measuring")
     there = _seen_of_data(reference, tools.features, settings, fresh)
