@@ -10,18 +10,14 @@ from typing import Any
 def python_line(model: str, prompt: str, seed: int, count: int, truncation: float, of: int = 1) -> str:
     """Python that makes the same pictures."""
     name, text = (json.dumps(value, ensure_ascii=False) for value in (model, prompt))
+    more, chosen = "", ""
     if of > 1:
-        return (
-            "from workbench.pipeline import Chooser, Pipeline\n"
-            "from workbench.pipeline.choosing import clip_of\n\n"
-            f"pipe = Pipeline.from_pretrained({name})\n"
-            f"chooser = Chooser(pipe, clip_of(pipe, [{json.dumps(model + '/text_encoder')}, "
-            f'"assets/models/mini-clip"]), of={of})\n'
-            f"samples = chooser({text}, seed={seed}, count={count}, truncation={truncation:g})"
-        )
+        more = ", Chooser\nfrom workbench.pipeline.choosing import clip_of\n"
+        beside = json.dumps(f"{model}/text_encoder", ensure_ascii=False)
+        chosen = f'pipe = Chooser(pipe, clip_of(pipe, [{beside}, "assets/models/mini-clip"]), of={of})\n'
     return (
-        "from workbench.pipeline import Pipeline\n"
-        f"pipe = Pipeline.from_pretrained({name})\n"
+        f"from workbench.pipeline import Pipeline{more}\n"
+        f"pipe = Pipeline.from_pretrained({name})\n{chosen}"
         f"samples = pipe({text}, seed={seed}, count={count}, truncation={truncation:g})"
     )
 

@@ -264,14 +264,8 @@ def _judge(
     if folder is None or config.eval_every_nimg == 0:
         return None
     if not table.of_world:
-        report = [
-            "--model",
-            str(out / "model"),
-            "--data",
-            facts["data"]["path"],
-            "--out",
-            str(out / "report"),
-        ]
+        report = ["--model", str(out / "model"), "--data", facts["data"]["path"]]
+        report += ["--out", str(out / "report")]
         say(
             "The judge knows Shepherd World alone: this run is not measured along the way; "
             f"`workbench evaluate report {shlex.join(report)}` does afterwards."
